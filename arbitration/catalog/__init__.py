@@ -1,0 +1,1 @@
+"""The catalog: authoring model, validation, and the compiled, immutable, indexed form."""

@@ -1,0 +1,289 @@
+"""Compiles a checked catalog, once, into the immutable, indexed form that decisions are made from.
+
+Arms (treatments) are numbered so that those of one placement are neighbours: what is known of them is
+then a slice of one array, and the candidates of a request are an index, not a scan.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from arbitration.catalog.learning import Policy, Thompson
+from arbitration.catalog.model import Action, Catalog, Channel, Group, Placement, Rule, Treatment
+from arbitration.catalog.problems import Source
+from arbitration.catalog.scalars import moment
+from arbitration.catalog.validate import check
+from arbitration.errors import CatalogError
+from arbitration.facts import Declared, declarations
+from arbitration.features import Encoder
+from arbitration.rules import Language, Program, Rules
+
+Ints = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+STAGES = ("eligibility", "applicability", "suitability")
+DEFAULT_POLICY = Thompson(id="default", strategy="thompson")
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """A treatment with the action and group it belongs to. `reasons`: the action's rules in words."""
+
+    treatment: Treatment
+    action: Action
+    group: Group
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ContextWeighting:
+    """A context weight on one placement: the clause that switches it, the arms it is for."""
+
+    id: str
+    clause: int
+    arms: Bools
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The arms of one placement, as arrays of length K (one entry per arm, in arm order).
+
+    `first`: number of the first arm. `clauses`: per stage an int32 array (K, most clauses), indices
+    into the catalog's rules, padded with the index of the always-true entry. `needed`: the distinct
+    clauses of all of them. `valid_from`, `valid_to`: epoch seconds, ±inf where open. `value`: the
+    constant value, or nan where `value_programs`, (program, arms (K,)) pairs, give it per customer.
+    `tier`, `group` and `action` are int32 (K,); `group_numbers` and `action_numbers` map ids to them.
+    `purposes`: (purpose, bool (K,)) for each consent some arm needs.
+    """
+
+    placement: Placement
+    channel: Channel
+    policy: Policy
+    first: int
+    arms: tuple[Arm, ...]
+    clauses: tuple[Ints, ...]
+    needed: tuple[int, ...]
+    valid_from: Floats
+    valid_to: Floats
+    tier: Ints
+    group: Ints
+    action: Ints
+    lever: Floats
+    value: Floats
+    value_programs: tuple[tuple[int, Bools], ...]
+    group_numbers: Mapping[str, int]
+    action_numbers: Mapping[str, int]
+    weightings: tuple[ContextWeighting, ...]
+    purposes: tuple[tuple[str, Bools], ...]
+
+    def __len__(self) -> int:
+        return len(self.arms)
+
+
+@dataclass(frozen=True)
+class CompiledCatalog:
+    """A catalog ready to decide with. Immutable; shared by all decisions of a version."""
+
+    version: str
+    model: Catalog
+    declared: Mapping[str, Declared]
+    rules: Rules
+    values: tuple[Program, ...]
+    channels: Mapping[str, Channel]
+    candidates: Mapping[str, Candidates]
+    policies: Mapping[str, Policy]
+    encoders: Mapping[str, Encoder]
+    arms: tuple[Arm, ...]
+
+    @cached_property
+    def arm_ids(self) -> tuple[str, ...]:
+        """Treatment ids in arm order."""
+        return tuple(arm.treatment.id for arm in self.arms)
+
+    @cached_property
+    def arm_of(self) -> Mapping[str, Arm]:
+        """Arm by treatment id."""
+        return {arm.treatment.id: arm for arm in self.arms}
+
+
+def canonical(catalog: Catalog) -> bytes:
+    """The catalog as canonical JSON: sorted keys, defaults left out. Equal catalogs, equal bytes."""
+    document = catalog.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def version(catalog: Catalog) -> str:
+    """The version of a catalog: the first 16 hex digits of the SHA-256 of its canonical JSON."""
+    return hashlib.sha256(canonical(catalog)).hexdigest()[:16]
+
+
+def compile_document(document: Mapping[str, object], published_as: str | None = None) -> CompiledCatalog:
+    """Checks and compiles a document. Raises CatalogError with every problem found.
+
+    `published_as`: the version under which it was published, where it was.
+    """
+    catalog, problems = check(Source(document))
+    if catalog is None:
+        raise CatalogError(problems)
+    return compile_catalog(catalog, published_as)
+
+
+def compile_catalog(catalog: Catalog, published_as: str | None = None) -> CompiledCatalog:
+    """Compiles a catalog that `arbitration.catalog.validate.check` has passed."""
+    declared = declarations(catalog)
+    programs = _Programs(Language(declared))
+    policies = {policy.id: policy for policy in catalog.policies or (DEFAULT_POLICY,)}
+    groups = {group.id: group for group in catalog.groups}
+    channels = {channel.id: channel for channel in catalog.channels}
+    candidates: dict[str, Candidates] = {}
+    arms: list[Arm] = []
+    for placement in catalog.placements:
+        here = [
+            Arm(treatment, action, groups[action.group], _reasons(action))
+            for action in catalog.actions
+            for treatment in action.treatments
+            if treatment.placement == placement.id
+        ]
+        policy = policies[placement.policy] if placement.policy else next(iter(policies.values()))
+        candidates[placement.id] = _index(
+            catalog, programs, placement, channels[placement.channel], policy, here, len(arms)
+        )
+        arms += here
+    return CompiledCatalog(
+        version=published_as or version(catalog),
+        model=catalog,
+        declared=declared,
+        rules=Rules(programs.language, tuple(programs.clauses.values())),
+        values=tuple(programs.values.values()),
+        channels=channels,
+        candidates=candidates,
+        policies=policies,
+        encoders={name: Encoder(catalog.features, policy.features) for name, policy in policies.items()},
+        arms=tuple(arms),
+    )
+
+
+class _Programs:
+    """Each distinct expression compiled once, numbered in order of first use."""
+
+    def __init__(self, language: Language) -> None:
+        self.language = language
+        self.clauses: dict[str, Program] = {}
+        self.values: dict[str, Program] = {}
+        self._numbers: dict[tuple[bool, str], int] = {}
+
+    def clause(self, text: str) -> int:
+        return self._number(self.clauses, text.strip(), number=False)
+
+    def value(self, text: str) -> int:
+        return self._number(self.values, text.strip(), number=True)
+
+    def _number(self, known: dict[str, Program], text: str, *, number: bool) -> int:
+        if text not in known:
+            program = self.language.compile(text, number=number)
+            assert isinstance(program, Program), program
+            known[text] = program
+        return self._numbers.setdefault((number, text), len(known) - 1)
+
+
+_ALWAYS_TRUE = -1  # the last entry of a status array
+
+
+def _index(
+    catalog: Catalog,
+    programs: _Programs,
+    placement: Placement,
+    channel: Channel,
+    policy: Policy,
+    arms: list[Arm],
+    first: int,
+) -> Candidates:
+    rows = [[_clauses(programs, arm.action, stage) for arm in arms] for stage in STAGES]
+    weightings = tuple(
+        ContextWeighting(item.id, programs.clause(item.when), covered, item.weight)
+        for item in catalog.context_weights
+        if (covered := _covered(item, arms)).any()
+    )
+    needed = {clause for stage in rows for row in stage for clause in row} | {w.clause for w in weightings}
+    groups = {group.id: number for number, group in enumerate(catalog.groups)}
+    actions = {action.id: number for number, action in enumerate(catalog.actions)}
+    purposes = sorted({p for arm in arms for p in (arm.group.consent, channel.consent) if p is not None})
+    return Candidates(
+        placement=placement,
+        channel=channel,
+        policy=policy,
+        first=first,
+        arms=tuple(arms),
+        clauses=tuple(_rectangle(stage) for stage in rows),
+        needed=tuple(sorted(needed)),
+        valid_from=_floats([_epoch(arm.action.valid.from_, -np.inf) for arm in arms]),
+        valid_to=_floats([_epoch(arm.action.valid.to, np.inf, end=True) for arm in arms]),
+        tier=_ints([arm.group.tier if arm.action.tier is None else arm.action.tier for arm in arms]),
+        group=_ints([groups[arm.group.id] for arm in arms]),
+        action=_ints([actions[arm.action.id] for arm in arms]),
+        lever=_floats([arm.action.lever for arm in arms]),
+        value=_floats([np.nan if isinstance(v := arm.action.value, str) else v for arm in arms]),
+        value_programs=tuple(
+            (programs.value(text), np.array([arm.action.value == text for arm in arms], dtype=np.bool_))
+            for text in dict.fromkeys(arm.action.value for arm in arms)
+            if isinstance(text, str)
+        ),
+        group_numbers=groups,
+        action_numbers=actions,
+        weightings=weightings,
+        purposes=tuple(
+            (p, np.array([p in (arm.group.consent, channel.consent) for arm in arms], dtype=np.bool_))
+            for p in purposes
+        ),
+    )
+
+
+def _clauses(programs: _Programs, action: Action, stage: str) -> list[int]:
+    clauses = getattr(action, stage)
+    return [programs.clause(clause.rule if isinstance(clause, Rule) else clause) for clause in clauses]
+
+
+def _reasons(action: Action) -> tuple[str, ...]:
+    clauses = (clause for stage in STAGES for clause in getattr(action, stage))
+    return tuple(clause.why for clause in clauses if isinstance(clause, Rule))
+
+
+def _covered(item: Any, arms: list[Arm]) -> Bools:
+    return np.array(
+        [item.action in (None, arm.action.id) and item.group in (None, arm.group.id) for arm in arms],
+        dtype=np.bool_,
+    )
+
+
+def _epoch(text: str | None, open_end: float, *, end: bool = False) -> float:
+    return open_end if text is None else moment(text, end_of_day=end).timestamp()
+
+
+def _rectangle(rows: list[list[int]]) -> Ints:
+    table = np.full((len(rows), max(map(len, rows), default=0)), _ALWAYS_TRUE, dtype=np.int32)
+    for number, row in enumerate(rows):
+        table[number, : len(row)] = row
+    return _frozen(table)
+
+
+def _floats(values: list[float]) -> Floats:
+    return _frozen(np.array(values, dtype=np.float64))
+
+
+def _ints(values: list[int]) -> Ints:
+    return _frozen(np.array(values, dtype=np.int32))
+
+
+def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    array.setflags(write=False)
+    return array

@@ -1,0 +1,121 @@
+"""The learning part of the authoring model: features of the context vector, and bandit policies."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from arbitration.catalog.scalars import Finite, Id, Name, NotNegative, Positive, Share
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+SourceName = Annotated[str, Field(pattern=r"^(customer|scores|context)\.[A-Za-z_][A-Za-z0-9_]{0,63}$")]
+
+
+class NumericFeature(_Part):
+    """`(value - center) / scale`, clipped to ±`clip`, and a column that is 1 where the value is missing.
+
+    A bool counts as 0 or 1; a timestamp as the days from now until then.
+    """
+
+    kind: Literal["numeric"]
+    id: Name
+    source: SourceName
+    center: Finite = 0.0
+    scale: Positive = 1.0
+    clip: Positive = 5.0
+
+
+class CategoricalFeature(_Part):
+    """One column per listed value, and one more for anything else, a missing value included."""
+
+    kind: Literal["categorical"]
+    id: Name
+    source: SourceName
+    values: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+
+
+class BucketisedFeature(_Part):
+    """One column per interval between the ascending `edges` (left-closed), and one where it is missing."""
+
+    kind: Literal["bucketised"]
+    id: Name
+    source: SourceName
+    edges: Annotated[tuple[Finite, ...], Field(strict=False, min_length=1)]
+
+    @model_validator(mode="after")
+    def _ascending(self) -> BucketisedFeature:
+        if any(a >= b for a, b in zip(self.edges, self.edges[1:], strict=False)):
+            raise ValueError("edges must ascend")
+        return self
+
+
+class CrossFeature(_Part):
+    """Every product of a column of one feature with a column of another (not itself a cross)."""
+
+    kind: Literal["cross"]
+    id: Name
+    of: Annotated[tuple[Name, Name], Field(strict=False)]
+
+
+Feature = Annotated[
+    NumericFeature | CategoricalFeature | BucketisedFeature | CrossFeature, Field(discriminator="kind")
+]
+
+
+class _Policy(_Part):
+    """What all strategies share.
+
+    `features`: which of the catalog's features make up x, in this order (default: all). A bias column
+    always comes first, so an empty list is a context-free policy.
+    `ridge`: λ of the prior A = λI. `noise_sd`: the residual deviation; by default it is estimated.
+    `floor`: the probability mass spread evenly over the eligible arms, so that each keeps support.
+    """
+
+    id: Id
+    features: Annotated[tuple[Name, ...], Field(strict=False)] | None = None
+    ridge: Positive = 1.0
+    noise_sd: Positive | None = None
+    floor: Share = 0.02
+
+
+class Thompson(_Policy):
+    """Each arm with the probability that it is the best one. `alpha` scales the posterior deviation."""
+
+    strategy: Literal["thompson"]
+    alpha: Positive = 1.0
+
+
+class EpsilonGreedy(_Policy):
+    """The best mean with probability 1 - `epsilon`, any eligible arm otherwise."""
+
+    strategy: Literal["epsilon_greedy"]
+    epsilon: Share = 0.1
+
+
+class Softmax(_Policy):
+    """Probabilities ∝ exp(priority / (`temperature` × the highest priority))."""
+
+    strategy: Literal["softmax"]
+    temperature: Positive = 0.1
+
+
+class SquareCB(_Policy):
+    """Inverse gap weighting; the greater `gamma`, the greedier."""
+
+    strategy: Literal["squarecb"]
+    gamma: NotNegative = 100.0
+
+
+class UCB(_Policy):
+    """The best upper bound, mean + `alpha` × deviation."""
+
+    strategy: Literal["ucb"]
+    alpha: NotNegative = 1.0
+
+
+Policy = Annotated[Thompson | EpsilonGreedy | Softmax | SquareCB | UCB, Field(discriminator="strategy")]

@@ -1,0 +1,231 @@
+"""The authoring model: what a marketing team writes, as plain data (DESIGN: catalog).
+
+One document with one list per kind of thing. Everything is JSON: times and durations stay text.
+References between the parts, rules and templates are checked by `arbitration.catalog.validate`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from arbitration.catalog.learning import Feature, Policy
+from arbitration.catalog.scalars import (
+    DurationText,
+    Expression,
+    Finite,
+    Id,
+    MomentText,
+    Name,
+    NotNegative,
+    Positive,
+    Share,
+)
+
+Outcome = Literal["impression", "click", "accepted", "rejected", "converted", "no_response"]
+FactType = Literal["bool", "int", "double", "string", "timestamp", "strings"]
+
+
+class Part(BaseModel):
+    """Base of every part: immutable, strict, and no field that means nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True)
+
+
+class Fact(Part):
+    """A typed value that rules, features and templates may name.
+
+    `strings` is a list of strings. `min` and `max` (inclusive) bound numbers, `values` lists the
+    only strings allowed; a value outside is refused at the border, never seen by a rule.
+    """
+
+    id: Name
+    type: FactType
+    min: Finite | None = None
+    max: Finite | None = None
+    values: Annotated[tuple[str, ...], Field(strict=False)] | None = None
+    description: str = ""
+
+    @model_validator(mode="after")
+    def _bounds_fit_the_type(self) -> Fact:
+        if (self.min is not None or self.max is not None) and self.type not in ("int", "double"):
+            raise ValueError("min and max are for numbers")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError("min is greater than max")
+        if self.values is not None and self.type not in ("string", "strings"):
+            raise ValueError("values are for strings")
+        return self
+
+
+class Attribute(Fact):
+    """`customer.<id>`: what is known of a customer. `pii` marks what must not reach logs."""
+
+    pii: bool = False
+
+
+class ContextValue(Fact):
+    """`context.<id>`: what a caller says of the situation, on the channels named (default: all)."""
+
+    channels: Annotated[tuple[Id, ...], Field(strict=False)] | None = None
+
+
+class Score(Part):
+    """`scores.<id>`: a model's number for a customer, always a double."""
+
+    id: Name
+    min: Finite | None = None
+    max: Finite | None = None
+    description: str = ""
+
+
+class Purpose(Part):
+    """Something a customer consents to, or not."""
+
+    id: Id
+    description: str = ""
+
+
+class Group(Part):
+    """A family of actions. A lower `tier` goes first: no arm of a tier shows while a lower one is left."""
+
+    id: Id
+    tier: Annotated[int, Field(ge=0, le=99)] = 0
+    consent: Id | None = None
+    description: str = ""
+
+
+class Channel(Part):
+    """Where content is shown and how an answer there is valued.
+
+    `contact` is the event from which the customer has had a contact, and may be expected to answer:
+    the decision itself (an agent reads it out, a mail leaves) or the reported `impression`.
+    `rewards` maps each outcome the channel knows to its reward in 0..1; an outcome not listed is
+    refused. `response_window`: with no answer so long after the contact, the label is `no_response`.
+    """
+
+    id: Id
+    direction: Literal["inbound", "outbound"]
+    contact: Literal["decision", "impression"] = "decision"
+    consent: Id | None = None
+    rewards: Annotated[dict[Outcome, Share], Field(min_length=1)]
+    response_window: DurationText
+    description: str = ""
+
+    @model_validator(mode="after")
+    def _impression_is_no_answer(self) -> Channel:
+        if "impression" in self.rewards:
+            raise ValueError("an impression is an exposure, not an outcome with a reward")
+        return self
+
+    @property
+    def outcomes(self) -> frozenset[str]:
+        """What a response on this channel may report."""
+        return frozenset(self.rewards) | {"impression"}
+
+
+class ContentField(Part):
+    """A field of a placement's content. What is filled into an `html` field is escaped."""
+
+    id: Name
+    type: Literal["text", "html"] = "text"
+    required: bool = True
+
+
+class Placement(Part):
+    """A named list of slots on a channel.
+
+    `fallback` is shown when no arm is left; without it the reply says why there is none.
+    `max_per_group` bounds how many items of one group a slate may hold.
+    """
+
+    id: Id
+    channel: Id
+    slots: Annotated[int, Field(ge=1, le=50)] = 1
+    content: Annotated[tuple[ContentField, ...], Field(strict=False, min_length=1)]
+    fallback: dict[Name, str] | None = None
+    max_per_group: Annotated[int, Field(ge=1)] | None = None
+    policy: Id | None = None
+
+
+class Rule(Part):
+    """A rule with the reason it stands for, in words an agent can say."""
+
+    rule: Expression
+    why: Annotated[str, Field(min_length=1, max_length=500)]
+
+
+Clause = Expression | Rule
+Clauses = Annotated[tuple[Clause, ...], Field(strict=False)]
+
+
+class Validity(Part):
+    """When an action may be shown: from (inclusive) to; a bare date as `to` includes that day."""
+
+    from_: Annotated[MomentText | None, Field(alias="from")] = None
+    to: MomentText | None = None
+
+
+class Stop(Part):
+    """After one of the outcomes `on`, the action or its whole group rests, on every channel.
+
+    `for`: how long; without it, for good.
+    """
+
+    on: Annotated[tuple[Outcome, ...], Field(strict=False, min_length=1)]
+    scope: Literal["action", "group"] = "action"
+    for_: Annotated[DurationText | None, Field(alias="for")] = None
+
+
+class Treatment(Part):
+    """One presentation of an action, for one channel and placement: the arm of the bandit."""
+
+    id: Id
+    channel: Id
+    placement: Id
+    content: dict[Name, str]
+
+
+class Action(Part):
+    """What could be proposed. `value` is money in the catalog's currency: a number, or a rule for one."""
+
+    id: Id
+    group: Id
+    description: str = ""
+    tier: Annotated[int, Field(ge=0, le=99)] | None = None
+    value: NotNegative | Expression = 1.0
+    lever: NotNegative = 1.0
+    valid: Validity = Validity()
+    eligibility: Clauses = ()
+    applicability: Clauses = ()
+    suitability: Clauses = ()
+    stop: Stop | None = None
+    treatments: Annotated[tuple[Treatment, ...], Field(strict=False, min_length=1)]
+
+
+class ContextWeight(Part):
+    """While `when` holds, priorities are multiplied by `weight`: of an action, a group, or all."""
+
+    id: Id
+    when: Expression
+    weight: Positive
+    action: Id | None = None
+    group: Id | None = None
+
+
+class Catalog(Part):
+    """A whole catalog. Its version is the hash of its content (`arbitration.catalog.version`)."""
+
+    name: str = ""
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "EUR"
+    attributes: Annotated[tuple[Attribute, ...], Field(strict=False)] = ()
+    scores: Annotated[tuple[Score, ...], Field(strict=False)] = ()
+    context: Annotated[tuple[ContextValue, ...], Field(strict=False)] = ()
+    purposes: Annotated[tuple[Purpose, ...], Field(strict=False)] = ()
+    groups: Annotated[tuple[Group, ...], Field(strict=False)] = ()
+    channels: Annotated[tuple[Channel, ...], Field(strict=False)] = ()
+    placements: Annotated[tuple[Placement, ...], Field(strict=False)] = ()
+    features: Annotated[tuple[Feature, ...], Field(strict=False)] = ()
+    policies: Annotated[tuple[Policy, ...], Field(strict=False)] = ()
+    context_weights: Annotated[tuple[ContextWeight, ...], Field(strict=False)] = ()
+    actions: Annotated[tuple[Action, ...], Field(strict=False)] = ()

@@ -1,0 +1,159 @@
+"""Checks what the parts of a catalog say of each other: duplicate ids, unknown references, content."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from arbitration.catalog.model import Action, Catalog, Placement, Treatment
+from arbitration.catalog.problems import Path, Problem, Source
+from arbitration.catalog.scalars import moment
+from arbitration.features import cross_problem
+
+
+class _Checker:
+    def __init__(
+        self, source: Source, catalog: Catalog, where: Mapping[Any, Path], broken: Mapping[str, set[str]]
+    ):
+        self.source, self.catalog, self.where = source, catalog, where
+        self.broken = broken
+        self.known = {
+            section: {part.id for part in getattr(catalog, section)} | broken.get(section, set())
+            for section in (
+                "attributes", "scores", "context", "purposes", "groups", "channels",
+                "placements", "features", "policies", "context_weights", "actions",
+            )
+        }  # fmt: skip
+        self.placements: dict[str, Placement] = {part.id: part for part in catalog.placements}
+
+    def path(self, section: str, part: object, *more: str | int) -> Path:
+        return (*self.where[section, id(part)], *more)
+
+    def unknown(self, section: str, name: str | None, path: Path) -> Iterator[Problem]:
+        if name is not None and name not in self.known[section]:
+            kind = {"policies": "policy"}.get(section, section.rstrip("s"))
+            known = ", ".join(sorted(self.known[section])) or "none is declared"
+            yield self.source.problem(
+                f"unknown_{kind}", path, f"unknown {kind} '{name}' (there are: {known})"
+            )
+
+
+def check(
+    source: Source, catalog: Catalog, where: Mapping[Any, Path], broken: Mapping[str, set[str]]
+) -> Iterator[Problem]:
+    """Every problem between the parts. `where` maps (section, id(part)) to the part's path, `broken`
+    the ids of parts that could not be read, by section."""
+    checker = _Checker(source, catalog, where, broken)
+    yield from _duplicates(checker)
+    yield from _channels_and_groups(checker)
+    yield from _placements(checker)
+    yield from _learning(checker)
+    for weight in catalog.context_weights:
+        path = checker.path("context_weights", weight)
+        yield from checker.unknown("actions", weight.action, (*path, "action"))
+        yield from checker.unknown("groups", weight.group, (*path, "group"))
+    for action in catalog.actions:
+        yield from _action(checker, action)
+
+
+def _duplicates(checker: _Checker) -> Iterator[Problem]:
+    for section in checker.known:
+        parts = getattr(checker.catalog, section)
+        yield from _twice(checker, ((part.id, checker.path(section, part, "id")) for part in parts))
+    treatments = (
+        (treatment.id, checker.path("actions", action, "treatments", index, "id"))
+        for action in checker.catalog.actions
+        for index, treatment in enumerate(action.treatments)
+    )
+    yield from _twice(checker, treatments)
+
+
+def _twice(checker: _Checker, named: Iterable[tuple[str, Path]]) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for name, path in named:
+        if name in seen:
+            yield checker.source.problem("duplicate_id", path, f"the id '{name}' is taken")
+        seen.add(name)
+
+
+def _channels_and_groups(checker: _Checker) -> Iterator[Problem]:
+    for channel in checker.catalog.channels:
+        path = checker.path("channels", channel, "consent")
+        yield from checker.unknown("purposes", channel.consent, path)
+    for group in checker.catalog.groups:
+        yield from checker.unknown("purposes", group.consent, checker.path("groups", group, "consent"))
+    for item in checker.catalog.context:
+        for index, name in enumerate(item.channels or ()):
+            yield from checker.unknown("channels", name, checker.path("context", item, "channels", index))
+
+
+def _placements(checker: _Checker) -> Iterator[Problem]:
+    for placement in checker.catalog.placements:
+        path = checker.path("placements", placement)
+        yield from checker.unknown("channels", placement.channel, (*path, "channel"))
+        yield from checker.unknown("policies", placement.policy, (*path, "policy"))
+        yield from _twice(
+            checker, ((field.id, (*path, "content", i, "id")) for i, field in enumerate(placement.content))
+        )
+        if placement.fallback is not None:
+            yield from _content(checker, placement, placement.fallback, (*path, "fallback"))
+
+
+def _learning(checker: _Checker) -> Iterator[Problem]:
+    by_id = {feature.id: feature for feature in checker.catalog.features}
+    for feature in checker.catalog.features:
+        path = checker.path("features", feature)
+        if feature.kind != "cross":
+            prefix, _, name = feature.source.partition(".")
+            section = "attributes" if prefix == "customer" else prefix
+            yield from checker.unknown(section, name, (*path, "source"))
+            continue
+        message = cross_problem(feature, by_id)
+        if message is not None and not set(feature.of) & checker.broken.get("features", set()):
+            yield checker.source.problem("cross", (*path, "of"), message)
+    for policy in checker.catalog.policies:
+        for index, name in enumerate(policy.features or ()):
+            path = checker.path("policies", policy, "features", index)
+            yield from checker.unknown("features", name, path)
+
+
+def _action(checker: _Checker, action: Action) -> Iterator[Problem]:
+    path = checker.path("actions", action)
+    yield from checker.unknown("groups", action.group, (*path, "group"))
+    start, end = action.valid.from_, action.valid.to
+    if start is not None and end is not None and moment(start) >= moment(end, end_of_day=True):
+        yield checker.source.problem("empty_validity", (*path, "valid"), "ends before it begins")
+    channels = {channel.id: channel for channel in checker.catalog.channels}
+    heard = [channels[t.channel].outcomes for t in action.treatments if t.channel in channels]
+    all_known = len(heard) == len(action.treatments)
+    for index, outcome in enumerate(action.stop.on if action.stop else ()):
+        if all_known and not any(outcome in outcomes for outcomes in heard):
+            message = f"no channel of this action reports '{outcome}'"
+            yield checker.source.problem("unheard_outcome", (*path, "stop", "on", index), message)
+    for index, treatment in enumerate(action.treatments):
+        yield from _treatment(checker, treatment, (*path, "treatments", index))
+
+
+def _treatment(checker: _Checker, treatment: Treatment, path: Path) -> Iterator[Problem]:
+    yield from checker.unknown("channels", treatment.channel, (*path, "channel"))
+    yield from checker.unknown("placements", treatment.placement, (*path, "placement"))
+    if (placement := checker.placements.get(treatment.placement)) is None:
+        return
+    if placement.channel != treatment.channel:
+        message = f"the placement '{placement.id}' is on the channel '{placement.channel}'"
+        yield checker.source.problem("other_channel", (*path, "channel"), message)
+    yield from _content(checker, placement, treatment.content, (*path, "content"))
+
+
+def _content(
+    checker: _Checker, placement: Placement, content: Mapping[str, str], path: Path
+) -> Iterator[Problem]:
+    fields = {field.id: field for field in placement.content}
+    for name, field in fields.items():
+        if field.required and name not in content:
+            message = f"the placement '{placement.id}' needs the content field '{name}'"
+            yield checker.source.problem("missing_content", path, message)
+    for name in content:
+        if name not in fields:
+            message = f"the placement '{placement.id}' has no content field '{name}'"
+            yield checker.source.problem("unknown_content", (*path, name), message)

@@ -1,0 +1,71 @@
+"""Scalars of the authoring model. They stay text as authored; these functions give their meaning."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+# Words that CEL's grammar keeps for itself: `customer.in` could never be written in a rule.
+_RESERVED = frozenset(
+    {"as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let"}
+    | {"loop", "null", "package", "namespace", "return", "true", "var", "void", "while"}
+)
+_DURATION = re.compile(r"^(\d{1,6})([smhdw])$")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def duration(text: str) -> timedelta:
+    """`"90s"`, `"15m"`, `"24h"`, `"30d"`, `"2w"` as a timedelta. ValueError on anything else."""
+    if (match := _DURATION.match(text)) is None:
+        raise ValueError("a duration is a whole number and one of s, m, h, d, w: 15m, 24h, 30d")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+def moment(text: str, *, end_of_day: bool = False) -> datetime:
+    """A date or an RFC 3339 time with its offset, as UTC. A bare date is midnight UTC.
+
+    With `end_of_day` a bare date means the midnight that ends it. ValueError on anything else.
+    """
+    if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+        day = date.fromisoformat(text) + timedelta(days=1 if end_of_day else 0)
+        return datetime.combine(day, time(0), UTC)
+    instant = datetime.fromisoformat(text)
+    if instant.tzinfo is None:
+        raise ValueError("a time needs its offset: 2026-01-31T08:00:00Z")
+    return instant.astimezone(UTC)
+
+
+def _duration_text(text: str) -> str:
+    duration(text)
+    return text
+
+
+def _moment_text(text: str) -> str:
+    moment(text)
+    return text
+
+
+def _not_reserved(name: str) -> str:
+    if name in _RESERVED:
+        raise ValueError(f"'{name}' is a reserved word of the rule language")
+    return name
+
+
+Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_\-]{0,63}$")]
+"""Of an action, treatment, group, channel, placement, policy, purpose."""
+
+Name = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$"), AfterValidator(_not_reserved)
+]
+"""Of an attribute, score or context value: an identifier of the rule language."""
+
+Expression = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
+DurationText = Annotated[str, AfterValidator(_duration_text)]
+MomentText = Annotated[str, AfterValidator(_moment_text)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]

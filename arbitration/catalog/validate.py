@@ -1,0 +1,150 @@
+"""Checks a whole catalog and reports every problem at once, each where the author wrote it.
+
+Parts are read one by one, so a broken action does not hide what is wrong with the next; references
+to a part that is itself broken are not reported again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from arbitration.catalog import references
+from arbitration.catalog.model import Catalog
+from arbitration.catalog.problems import Path, Problem, Source, caret
+from arbitration.facts import Declared, declarations
+from arbitration.rules import Language
+
+_SECTIONS = {
+    name: TypeAdapter(field.annotation.__args__[0])
+    for name, field in Catalog.model_fields.items()
+    if name not in ("name", "currency") and field.annotation is not None
+}
+_PREFIX = {"attributes": "customer", "scores": "scores", "context": "context"}
+
+
+def check(source: Source) -> tuple[Catalog | None, list[Problem]]:
+    """The catalog, if the document is without fault, and every problem found otherwise.
+
+    Templates are not parsed here: the shell, which renders them, checks them in the same pass.
+    """
+    parts, broken, problems = _read_parts(source)
+    valid = {name: [part for _, part in items] for name, items in parts.items()}
+    sections: dict[str, Any] = {name: tuple(items) for name, items in valid.items()}
+    catalog = Catalog.model_construct(**sections)
+    where = {(name, id(part)): (name, index) for name, items in parts.items() for index, part in items}
+    problems += references.check(source, catalog, where, broken)
+    unknown = [f"{_PREFIX[section]}.{name}" for section in _PREFIX for name in broken.get(section, ())]
+    declared = declarations(catalog)
+    problems += _check_rules(source, Language(declared, unknown), declared)
+    if problems:
+        return None, problems
+    return Catalog.model_validate(dict(source.document)), []
+
+
+def _read_parts(
+    source: Source,
+) -> tuple[dict[str, list[tuple[int, Any]]], dict[str, set[str]], list[Problem]]:
+    parts: dict[str, list[tuple[int, Any]]] = {name: [] for name in _SECTIONS}
+    broken: dict[str, set[str]] = {}
+    problems: list[Problem] = []
+    try:
+        Catalog.model_validate({key: value for key, value in source.document.items() if key not in _SECTIONS})
+    except ValidationError as error:
+        problems += [_pydantic_problem(source, (), detail) for detail in error.errors()]
+    for name, adapter in _SECTIONS.items():
+        items = source.document.get(name, [])
+        if not isinstance(items, list | tuple):
+            problems.append(source.problem("not_a_list", (name,), "must be a list"))
+            continue
+        for index, item in enumerate(items):
+            part, found = _read_part(source, adapter, (name, index), item)
+            problems += found
+            if part is not None:
+                parts[name].append((index, part))
+            elif isinstance(item, dict) and isinstance(item.get("id"), str):
+                broken.setdefault(name, set()).add(item["id"])
+    return parts, broken, problems
+
+
+def _read_part(
+    source: Source, adapter: TypeAdapter[Any], path: Path, item: object
+) -> tuple[Any | None, list[Problem]]:
+    try:
+        return adapter.validate_python(item), []
+    except ValidationError as error:
+        details = error.errors()
+    problems = [_pydantic_problem(source, path, detail, item) for detail in details]
+    if not isinstance(item, Mapping):
+        return None, problems
+    # Without its faulty fields the part may still stand, and be checked for the rest of its faults.
+    fields = {str(part) for detail in details for part in detail["loc"]} & set(item)
+    try:
+        return adapter.validate_python({key: item[key] for key in item if key not in fields}), problems
+    except ValidationError:
+        return None, problems
+
+
+def _pydantic_problem(source: Source, base: Path, detail: Any, item: object = None) -> Problem:
+    path: Path = base
+    node = item
+    for part in detail["loc"]:
+        # pydantic names the branch of a union in the path; the author wrote no such key.
+        if isinstance(node, Mapping) and isinstance(part, str) and part not in node:
+            if detail["type"] in ("missing", "extra_forbidden") and part == detail["loc"][-1]:
+                path = (*path, part)
+            continue
+        if isinstance(node, list) and isinstance(part, int) and part < len(node):
+            node = node[part]
+        elif isinstance(node, Mapping):
+            node = node.get(part)
+        elif item is not None:
+            continue
+        path = (*path, part)
+    if detail["type"] == "extra_forbidden":
+        message = f"there is no field '{detail['loc'][-1]}' here"
+    else:
+        message = detail["msg"].removeprefix("Value error, ")
+    return source.problem(detail["type"], path, message)
+
+
+def _check_rules(source: Source, language: Language, declared: Mapping[str, Declared]) -> Iterator[Problem]:
+    for path, text, number, channels in _expressions(source.document):
+        compiled = language.compile(text, number=number)
+        if isinstance(compiled, list):
+            for problem in compiled:
+                excerpt = caret(text, problem.line, problem.column)
+                yield source.problem("rule", path, problem.message, excerpt)
+            continue
+        for name in compiled.names:
+            only = declared[name].channels if name in declared else None
+            if only is not None and channels and not only & channels:
+                message = f"'{name}' is never there on {', '.join(sorted(channels))}"
+                yield source.problem("context_elsewhere", path, message, caret(text, 1, text.find(name) + 1))
+
+
+def _expressions(document: Mapping[str, object]) -> Iterator[tuple[Path, str, bool, frozenset[str]]]:
+    """(path, text, whether it is a number, channels) of every rule, in sound and broken parts alike."""
+    for index, action in _objects(document.get("actions")):
+        channels = frozenset(str(item.get("channel")) for _, item in _objects(action.get("treatments")))
+        for stage in ("eligibility", "applicability", "suitability"):
+            clauses = action.get(stage)
+            for position, clause in enumerate(clauses if isinstance(clauses, list | tuple) else ()):
+                path: Path = ("actions", index, stage, position)
+                if isinstance(clause, Mapping):
+                    clause, path = clause.get("rule"), (*path, "rule")
+                if isinstance(clause, str):
+                    yield path, clause, False, channels
+        if isinstance(value := action.get("value"), str):
+            yield ("actions", index, "value"), value, True, channels
+    for index, weight in _objects(document.get("context_weights")):
+        if isinstance(when := weight.get("when"), str):
+            yield ("context_weights", index, "when"), when, False, frozenset()
+
+
+def _objects(items: object) -> Iterator[tuple[int, Mapping[str, object]]]:
+    for index, item in enumerate(items if isinstance(items, list | tuple) else ()):
+        if isinstance(item, Mapping):
+            yield index, item

@@ -1,0 +1,155 @@
+"""Facts: the typed values a decision is made from, keyed by dotted name (`customer.nps`).
+
+A fact that is not known is simply not there. Values are bool, int, float, str, aware UTC datetime,
+or tuple of str, matching the declared type exactly, so nothing downstream needs to check again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from arbitration.errors import FactError
+
+if TYPE_CHECKING:
+    from arbitration.catalog.model import Catalog, FactType
+
+Value = bool | int | float | str | datetime | tuple[str, ...]
+Facts = Mapping[str, Value]
+
+_INT64 = 2**63
+MAX_STRING = 4_096
+MAX_STRINGS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What a catalog says of one fact. `channels`: where a context value exists (None: everywhere)."""
+
+    type: FactType
+    min: float | None = None
+    max: float | None = None
+    values: frozenset[str] | None = None
+    pii: bool = False
+    channels: frozenset[str] | None = None
+
+
+def declarations(catalog: Catalog) -> dict[str, Declared]:
+    """Every fact of the catalog by dotted name."""
+    found: dict[str, Declared] = {}
+    for attribute in catalog.attributes:
+        values = None if attribute.values is None else frozenset(attribute.values)
+        found[f"customer.{attribute.id}"] = Declared(
+            attribute.type, attribute.min, attribute.max, values, attribute.pii
+        )
+    for score in catalog.scores:
+        found[f"scores.{score.id}"] = Declared("double", score.min, score.max)
+    for item in catalog.context:
+        values = None if item.values is None else frozenset(item.values)
+        channels = None if item.channels is None else frozenset(item.channels)
+        found[f"context.{item.id}"] = Declared(item.type, item.min, item.max, values, channels=channels)
+    return found
+
+
+def admit(field: str, raw: object, declared: Declared) -> Value:
+    """`raw` (a JSON value) as a value of the declared type.
+
+    Whole floats are not ints and numbers are not strings: what does not fit is refused rather than
+    bent. Raises FactError naming `field`.
+    """
+    value = _of_type(field, raw, declared.type)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if declared.min is not None and value < declared.min:
+            raise FactError(field, f"{value} is less than the minimum {declared.min:g}")
+        if declared.max is not None and value > declared.max:
+            raise FactError(field, f"{value} is greater than the maximum {declared.max:g}")
+    if declared.values is not None:
+        for text in (value,) if isinstance(value, str) else value if isinstance(value, tuple) else ():
+            if text not in declared.values:
+                raise FactError(field, f"{_quote(text)} is not one of {', '.join(sorted(declared.values))}")
+    return value
+
+
+def _of_type(field: str, raw: object, kind: FactType) -> Value:
+    match kind:
+        case "bool" if isinstance(raw, bool):
+            return raw
+        case "int" if isinstance(raw, int) and not isinstance(raw, bool):
+            if not -_INT64 <= raw < _INT64:
+                raise FactError(field, "an int has at most 64 bits")
+            return raw
+        case "double" if isinstance(raw, int | float) and not isinstance(raw, bool):
+            if isinstance(raw, int) and not -_INT64 <= raw < _INT64:
+                raise FactError(field, "a number has at most 64 bits")
+            if not math.isfinite(raw):
+                raise FactError(field, "a number must be finite")
+            return float(raw)
+        case "string" if isinstance(raw, str):
+            return _text(field, raw)
+        case "timestamp" if isinstance(raw, str):
+            return _timestamp(field, raw)
+        case "strings" if isinstance(raw, list | tuple):
+            if len(raw) > MAX_STRINGS:
+                raise FactError(field, f"more than {MAX_STRINGS} strings")
+            if not all(isinstance(item, str) for item in raw):
+                raise FactError(field, "must be a list of strings")
+            return tuple(_text(field, item) for item in raw)
+    wanted = {"timestamp": "an RFC 3339 time with its offset", "strings": "a list of strings"}
+    raise FactError(field, f"must be {wanted.get(kind, f'of type {kind}')}, not {_kind(raw)}")
+
+
+def _text(field: str, raw: str) -> str:
+    if len(raw) > MAX_STRING:
+        raise FactError(field, f"a string has at most {MAX_STRING} characters")
+    return raw
+
+
+def _timestamp(field: str, raw: str) -> datetime:
+    try:
+        instant = datetime.fromisoformat(raw)
+        if instant.tzinfo is None:
+            raise FactError(field, "a timestamp needs its offset: 2026-01-31T08:00:00Z")
+        return instant.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise FactError(field, f"{_quote(raw)} is not an RFC 3339 time") from error
+
+
+def _kind(raw: object) -> str:
+    names = {
+        bool: "a bool",
+        int: "an int",
+        float: "a double",
+        str: "a string",
+        dict: "an object",
+        list: "a list",
+    }
+    return "null" if raw is None else names.get(type(raw), type(raw).__name__)
+
+
+def _quote(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:37] + "...")
+
+
+def to_json(value: Value) -> object:
+    """A value as JSON that says its own type: timestamps as `{"timestamp": …}`, the rest as it is."""
+    if isinstance(value, datetime):
+        return {"timestamp": rfc3339(value)}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def from_json(raw: object) -> Value:
+    """The inverse of `to_json`; a catalog is not needed to read old inputs."""
+    if isinstance(raw, dict):
+        return datetime.fromisoformat(raw["timestamp"])
+    if isinstance(raw, list):
+        return tuple(raw)
+    assert isinstance(raw, bool | int | float | str)
+    return raw
+
+
+def rfc3339(instant: datetime) -> str:
+    """UTC with microseconds where there are any, and `Z`."""
+    return instant.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,60 @@
+"""All that a decision depends on, beside the catalog and the snapshots. What the ledger keeps of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from arbitration.facts import Facts, from_json, rfc3339, to_json
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """One request with everything gathered for it.
+
+    `placements`: (placement id, how many items at most), in the order they are filled. `facts`: what is
+    known, by dotted name. `consents`: purpose → `given` or `withdrawn`. `stops`: the (scope, id) pairs,
+    scope `action` or `group`, that rest for this customer at `now`. `degraded`: what could not be
+    gathered, and why. `now` is aware UTC and the only time there is.
+    """
+
+    decision_id: str
+    now: datetime
+    customer_id: str | None
+    channel: str
+    placements: tuple[tuple[str, int], ...]
+    facts: Facts = field(default_factory=dict)
+    consents: Mapping[str, str] = field(default_factory=dict)
+    stops: tuple[tuple[str, str], ...] = ()
+    degraded: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON that can be read back without a catalog."""
+        return {
+            "decision_id": self.decision_id,
+            "now": rfc3339(self.now),
+            "customer_id": self.customer_id,
+            "channel": self.channel,
+            "placements": [list(placement) for placement in self.placements],
+            "facts": {name: to_json(value) for name, value in self.facts.items()},
+            "consents": dict(self.consents),
+            "stops": [list(stop) for stop in self.stops],
+            "degraded": list(self.degraded),
+        }
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Inputs:
+        """The inverse of `to_json`."""
+        return cls(
+            decision_id=raw["decision_id"],
+            now=datetime.fromisoformat(raw["now"]),
+            customer_id=raw["customer_id"],
+            channel=raw["channel"],
+            placements=tuple((name, limit) for name, limit in raw["placements"]),
+            facts={name: from_json(value) for name, value in raw["facts"].items()},
+            consents=raw["consents"],
+            stops=tuple((scope, target) for scope, target in raw["stops"]),
+            degraded=tuple(raw["degraded"]),
+        )

@@ -1,0 +1,1 @@
+"""Learning policies: one additive posterior, several strategies that turn it into probabilities."""

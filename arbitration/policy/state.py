@@ -1,0 +1,129 @@
+"""What a policy has learned: per arm, sums over events and nothing else.
+
+Because the state is a sum, states of parts of the log can be merged, the order of events does not
+matter, and an event that proves wrong is taken back by adding it with weight -1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from arbitration.errors import SnapshotError
+
+Floats = npt.NDArray[np.float64]
+
+_FORMAT = 1
+
+
+class State:
+    """Additive sums of one policy over contexts of `size` columns.
+
+    Per arm (row): `outer` Σ x xᵀ (upper triangle, row by row: size·(size+1)/2 columns), `moment` Σ r x
+    (size columns), `squares` Σ r², `count` Σ 1. `fingerprint` tells which encoding the x came from.
+    """
+
+    def __init__(self, fingerprint: str, size: int) -> None:
+        self.fingerprint = fingerprint
+        self.size = size
+        self.rows: dict[str, int] = {}
+        self._upper = np.triu_indices(size)
+        self.outer: Floats = np.zeros((0, len(self._upper[0])))
+        self.moment: Floats = np.zeros((0, size))
+        self.squares: Floats = np.zeros(0)
+        self.count: Floats = np.zeros(0)
+
+    def add(self, arms: Sequence[str], x: Floats, reward: Floats, weight: Floats) -> None:
+        """Adds `n` events: arm ids (n,), contexts (n, size), rewards (n,), weights (n,).
+
+        Weight 1 counts an event, -1 takes one back. Raises SnapshotError where x or reward is not finite,
+        and then adds nothing.
+        """
+        if not (np.isfinite(x).all() and np.isfinite(reward).all()):
+            raise SnapshotError("an event that is not finite cannot be learned from")
+        row = np.array([self._row(arm) for arm in arms], dtype=np.intp)
+        self._grow()
+        upper_a, upper_b = self._upper
+        np.add.at(self.outer, row, x[:, upper_a] * x[:, upper_b] * weight[:, None])
+        np.add.at(self.moment, row, x * (reward * weight)[:, None])
+        np.add.at(self.squares, row, reward * reward * weight)
+        np.add.at(self.count, row, weight)
+
+    def merge(self, other: State) -> None:
+        """Adds the sums of another state. Raises SnapshotError where its contexts are encoded otherwise."""
+        if (other.fingerprint, other.size) != (self.fingerprint, self.size):
+            raise SnapshotError("states of different encodings cannot be added up")
+        row = np.array([self._row(arm) for arm in other.rows], dtype=np.intp)
+        self._grow()
+        for mine, theirs in zip(self._sums(), other._sums(), strict=True):
+            np.add.at(mine, row, theirs)
+
+    def _row(self, arm: str) -> int:
+        return self.rows.setdefault(arm, len(self.rows))
+
+    def _grow(self) -> None:
+        if (more := len(self.rows) - len(self.count)) > 0:
+            self.outer = np.vstack([self.outer, np.zeros((more, self.outer.shape[1]))])
+            self.moment = np.vstack([self.moment, np.zeros((more, self.size))])
+            self.squares = np.concatenate([self.squares, np.zeros(more)])
+            self.count = np.concatenate([self.count, np.zeros(more)])
+
+    def _sums(self) -> tuple[Floats, ...]:
+        return self.outer, self.moment, self.squares, self.count
+
+    def to_bytes(self) -> tuple[str, bytes]:
+        """(version, content) of a snapshot: a compressed .npz without pickles, versioned by its content."""
+        meta = json.dumps(
+            {
+                "format": _FORMAT,
+                "fingerprint": self.fingerprint,
+                "size": self.size,
+                "arms": list(self.rows),
+            }
+        )
+        version = self._version(meta)
+        file = io.BytesIO()
+        np.savez_compressed(
+            file,
+            meta=np.array(meta),
+            version=np.array(version),
+            outer=self.outer,
+            moment=self.moment,
+            squares=self.squares,
+            count=self.count,
+        )
+        return version, file.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> State:
+        """The state in a snapshot. Raises SnapshotError if it is truncated, altered or not finite."""
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as file:
+                parts = {name: file[name] for name in file.files}
+            meta = json.loads(str(parts["meta"]))
+            if meta["format"] != _FORMAT:
+                raise SnapshotError(f"snapshot format {meta['format']} is not known here")
+            state = cls(meta["fingerprint"], meta["size"])
+            state.rows = {arm: row for row, arm in enumerate(meta["arms"])}
+            state.outer, state.moment = parts["outer"], parts["moment"]
+            state.squares, state.count = parts["squares"], parts["count"]
+            version = str(parts["version"])
+        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+            raise SnapshotError("the snapshot cannot be read") from error
+        if state._version(str(parts["meta"])) != version:
+            raise SnapshotError("the snapshot is not what its version says")
+        if not all(np.isfinite(part).all() for part in state._sums()):
+            raise SnapshotError("the snapshot has numbers that are not finite")
+        return state
+
+    def _version(self, meta: str) -> str:
+        digest = hashlib.sha256(meta.encode())
+        for part in self._sums():
+            digest.update(np.ascontiguousarray(part).tobytes())
+        return digest.hexdigest()[:16]

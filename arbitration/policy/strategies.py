@@ -1,0 +1,75 @@
+"""Strategies: from what is believed of each eligible arm to the probability of choosing it.
+
+Every strategy returns probabilities; the choice itself is one draw from exactly these, made elsewhere.
+Scores are compared in priority, propensity × weight, where the weight of an arm is its context weight
+× value × lever (≥ 0): what is optimised is what the business gets, not the click alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from arbitration.catalog.learning import UCB, EpsilonGreedy, Policy, Softmax, SquareCB, Thompson
+from arbitration.policy.thompson import best_of_normals
+
+Floats = npt.NDArray[np.float64]
+
+
+def propensity(mean: Floats) -> Floats:
+    """The posterior mean as a probability: a linear model may leave 0..1, a propensity does not."""
+    return np.clip(mean, 0.0, 1.0)
+
+
+def selection_probabilities(policy: Policy, mean: Floats, sd: Floats, weight: Floats) -> Floats:
+    """How likely each eligible arm is to be chosen for a slot.
+
+    mean, sd: posterior of the reward, float64 (n,), n ≥ 1; weight: float64 (n,), ≥ 0. Returns float64
+    (n,), each ≥ policy.floor / n, summing to 1.
+    """
+    match policy:
+        case Thompson():
+            chosen = best_of_normals(mean * weight, policy.alpha * sd * weight)
+        case EpsilonGreedy():
+            best = _shared(propensity(mean) * weight)
+            chosen = (1 - policy.epsilon) * best + policy.epsilon / len(mean)
+        case Softmax():
+            chosen = _softmax(propensity(mean) * weight, policy.temperature)
+        case SquareCB():
+            chosen = _inverse_gap(propensity(mean) * weight, policy.gamma)
+        case UCB():
+            chosen = _shared((mean + policy.alpha * sd) * weight)
+    mixed: Floats = (1 - policy.floor) * chosen + policy.floor / len(mean)
+    mixed /= mixed.sum()
+    return mixed
+
+
+def _shared(score: Floats) -> Floats:
+    """All probability to the greatest score; exact ties share it."""
+    best = score == score.max()
+    shared: Floats = best / best.sum()
+    return shared
+
+
+def _softmax(priority: Floats, temperature: float) -> Floats:
+    """Boltzmann exploration, relative to the highest priority so that money needs no own temperature."""
+    top = priority.max()
+    if top <= 0:
+        return np.full(len(priority), 1 / len(priority))
+    raised = np.exp((priority / top - 1) / temperature)
+    normal: Floats = raised / raised.sum()
+    return normal
+
+
+def _inverse_gap(priority: Floats, gamma: float) -> Floats:
+    """Inverse gap weighting (Abe & Long 1999; SquareCB, Foster & Rakhlin 2020, algorithm 1).
+
+    p_i = 1 / (n + γ·gap_i) for arms below the best, gaps relative to the highest priority; the best has
+    the rest.
+    """
+    top = priority.max()
+    gap = (top - priority) / top if top > 0 else np.zeros(len(priority))
+    chosen: Floats = 1 / (len(priority) + gamma * gap)
+    best = gap == 0
+    chosen[best] = (1 - chosen[~best].sum()) / best.sum()
+    return chosen

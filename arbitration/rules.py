@@ -1,0 +1,170 @@
+"""Rules in CEL, typed at publish, evaluated for all candidates of one customer in one call.
+
+Facts are declared as dotted variables (`customer.nps`), so the reference runtime (the official C++
+implementation) refuses a misspelled name or a wrong type when the rule is compiled, and turns a
+missing value into an error value when it is evaluated. Equal expressions are one program: a catalog
+of a thousand actions has few distinct clauses, and each is evaluated at most once per decision.
+
+`has(customer.x)` asks whether a fact is known. The runtime's own `has` works on messages only, so it
+is rewritten, at the same length to keep error columns true, to a bool variable bound per decision.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from cel_expr_python import cel
+from cel_expr_python.ext import ext_math, ext_strings
+
+from arbitration.facts import Declared, Facts
+
+Status = npt.NDArray[np.int8]
+
+_CEL_TYPES = {
+    "bool": cel.Type.BOOL,
+    "int": cel.Type.INT,
+    "double": cel.Type.DOUBLE,
+    "string": cel.Type.STRING,
+    "timestamp": cel.Type.TIMESTAMP,
+    "strings": cel.Type.List(cel.Type.STRING),
+}
+_STRING = (
+    r"[rRbB]{0,2}(?:"
+    r'"""(?:\\.|[^\\])*?"""|'
+    r"\'\'\'(?:\\.|[^\\])*?\'\'\'|"
+    r'"(?:\\.|[^"\\\n])*"|'
+    r"'(?:\\.|[^'\\\n])*')"
+)
+_COMMENT = r"//[^\n]*"
+_FACT = r"(?:customer|scores|context)"
+_HAS = re.compile(rf"({_STRING}|{_COMMENT})|(?<![\w.])has(\s*)\((\s*)({_FACT}\.\w+)(\s*)\)")
+_NAME = re.compile(rf"(?:{_STRING}|{_COMMENT})|(?<![\w.])({_FACT}\s*\.\s*\w+|now\b)")
+_AT = re.compile(r"ERROR: <input>:(\d+):(\d+): (.*)")
+
+
+class Truth(IntEnum):
+    """What a clause came to. Only TRUE lets an arm pass."""
+
+    TRUE = 1
+    FALSE = 0
+    MISSING = -1
+    ERROR = -2
+
+
+@dataclass(frozen=True, slots=True)
+class RuleProblem:
+    """Why an expression does not compile; `line` and `column` from 1, in the text as authored."""
+
+    message: str
+    line: int = 1
+    column: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A compiled expression and the facts it names (dotted names, `now` included)."""
+
+    text: str
+    names: tuple[str, ...]
+    expression: Any
+
+    def value(self, activation: Any) -> float | None:
+        """The expression's number, or None where it came to an error or to no finite number."""
+        result = self.expression.eval(activation).value()
+        if isinstance(result, int | float) and np.isfinite(result):
+            return float(result)
+        return None
+
+
+class Language:
+    """The rule language over one catalog's declared facts: compiles text to programs."""
+
+    def __init__(self, declared: Mapping[str, Declared], unknown: Iterable[str] = ()) -> None:
+        """`unknown`: names of facts whose own declaration is broken; they take part as untyped, so
+        that one broken declaration is not reported again by every rule that uses it."""
+        self._asked: set[str] = set()
+        variables = {name: _CEL_TYPES[fact.type] for name, fact in declared.items()}
+        untyped = {name: cel.Type.DYN for name in unknown if name not in variables}
+        self._lenient = bool(untyped)
+        variables |= untyped
+        variables |= {f"has.{name}": cel.Type.BOOL for name in variables}
+        variables["now"] = cel.Type.TIMESTAMP
+        self._env = cel.NewEnv(variables=variables, extensions=[ext_strings.ExtStrings(), ext_math.ExtMath()])
+
+    def compile(self, text: str, *, number: bool = False) -> Program | list[RuleProblem]:
+        """A program whose result is bool (or, with `number`, int or double), or what is wrong with it."""
+        try:
+            expression = self._env.compile(_presence(text))
+        except RuntimeError as error:
+            return _problems(str(error))
+        kind = expression.return_type().name()
+        allowed = ("INT", "DOUBLE", "UINT") if number else ("BOOL",)
+        if kind not in allowed and not (self._lenient and kind == "DYN"):
+            wanted = "a number" if number else "true or false"
+            return [RuleProblem(f"must come to {wanted}, this is of type {kind.lower()}")]
+        self._asked.update(match[4] for match in _HAS.finditer(text) if match[1] is None)
+        return Program(text, names(text), expression)
+
+    def activation(self, facts: Facts, now: datetime) -> Any:
+        """The variables of one decision, bound once for all programs."""
+        variables: dict[str, object] = {
+            name: list(value) if isinstance(value, tuple) else value for name, value in facts.items()
+        }
+        for name in self._asked:
+            variables[f"has.{name}"] = name in facts
+        variables["now"] = now
+        return self._env.Activation(variables)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The distinct clauses of a catalog."""
+
+    language: Language
+    programs: tuple[Program, ...]
+
+    def evaluate(self, facts: Facts, activation: Any, clauses: Sequence[int]) -> Status:
+        """The `Truth` of each of `clauses` for one customer, whose `activation` of `facts` this is.
+
+        Returns int8 of shape (len(programs) + 1,): entries not asked for are 0 (false), and the last,
+        which pads shorter rule lists, is 1 (true).
+        """
+        status = np.zeros(len(self.programs) + 1, dtype=np.int8)
+        status[-1] = Truth.TRUE
+        for clause in clauses:
+            program = self.programs[clause]
+            result = program.expression.eval(activation).value()
+            if result is True:
+                status[clause] = Truth.TRUE
+            elif result is not False:
+                missing = any(name not in facts for name in program.names if name != "now")
+                status[clause] = Truth.MISSING if missing else Truth.ERROR
+        return status
+
+
+def names(text: str) -> tuple[str, ...]:
+    """The facts an expression names, in order of first use, outside strings and comments."""
+    found = (re.sub(r"\s", "", match) for match in _NAME.findall(text))
+    return tuple(dict.fromkeys(name for name in found if name))
+
+
+def _presence(text: str) -> str:
+    def swap(match: re.Match[str]) -> str:
+        if match[1] is not None:
+            return match[0]
+        return f"has{match[2]}.{match[3]}{match[4]}{match[5]} "
+
+    return _HAS.sub(swap, text)
+
+
+def _problems(report: str) -> list[RuleProblem]:
+    report = report.replace(" (in container '')", "").replace("'has.", "'")
+    found = [RuleProblem(text, int(line), int(column)) for line, column, text in _AT.findall(report)]
+    return found or [RuleProblem(report)]

@@ -1,0 +1,1 @@
+"""The demonstration: a simulated world to decide in and learn from."""

@@ -1,0 +1,1 @@
+"""Durable storage: the `Store` port, and the backends that serve it."""

@@ -1,0 +1,240 @@
+"""The storage port: what the service and the learner need of a database, and nothing more.
+
+Every backend passes `tests/contracts/test_store.py`. A method that writes returns after the write is
+durable. All times are timezone-aware UTC. Every method may raise `StoreUnavailable`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A name under which a customer is known elsewhere: an e-mail hash, a cookie, a phone number."""
+
+    type: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    """A stored profile. Attribute and score values are JSON as given; they are typed when gathered."""
+
+    customer_id: str
+    attributes: Mapping[str, Json] = field(default_factory=dict)
+    scores: Mapping[str, Json] = field(default_factory=dict)
+    consents: Mapping[str, str] = field(default_factory=dict)
+    identities: tuple[Identity, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Until `until` (None: for good) the action or group `target` rests for a customer."""
+
+    scope: str
+    target: str
+    until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRecord:
+    """One answered request, with all that is needed to answer it again.
+
+    `customer_id` is "" where the request named nobody. `request_hash` is the hash of the request's
+    content, to tell a retry from another request under the same `request_id`. `snapshots` maps policy
+    to snapshot version. `inputs` and `reply` are JSON bytes; `reply` is byte for byte what was sent.
+    """
+
+    decision_id: str
+    customer_id: str
+    request_id: str | None
+    request_hash: str
+    decided_at: datetime
+    channel: str
+    mode: str
+    catalog_version: str
+    snapshots: Mapping[str, str]
+    inputs: bytes
+    reply: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseRecord:
+    """One thing that came back. `stop`: what rests from now on because of it, if anything."""
+
+    response_id: str
+    decision_id: str
+    customer_id: str
+    treatment: str
+    outcome: str
+    value: float | None
+    occurred_at: datetime
+    received_at: datetime
+    stop: Stop | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A catalog version made current at a moment. The newest publication is the live one."""
+
+    version: str
+    published_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far the learner has read: positions in the order of commits, exclusive."""
+
+    decisions: int = 0
+    responses: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What is known of one shown item.
+
+    `outcome` is None while only the contact is known; then `due_at` is when silence becomes
+    `no_response`. Once an outcome is there, `due_at` is None.
+    """
+
+    decision_id: str
+    treatment: str
+    outcome: str | None
+    due_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRecord:
+    """An immutable state of one policy. `version` is its content hash."""
+
+    version: str
+    policy: str
+    created_at: datetime
+    content: bytes
+
+
+class Profiles(Protocol):
+    """Customers, their names elsewhere, and what rests for them."""
+
+    async def customer(self, customer_id: str) -> Customer | None:
+        """The stored profile, or None for a customer nobody told us of."""
+
+    async def stops(self, customer_id: str, now: datetime) -> tuple[Stop, ...]:
+        """The stops in force at `now` (until > now, or for good), ordered by scope and target."""
+
+    async def resolve(self, identity: Identity) -> str | None:
+        """The customer id known under `identity`, or None."""
+
+    async def put_customers(self, customers: Sequence[Customer]) -> None:
+        """Replaces (or creates) each profile whole, all or none.
+
+        Raises Conflict (field `identities`) where an identity belongs to another customer.
+        """
+
+    async def patch_customer(self, change: Customer, remove: Sequence[tuple[str, str]] = ()) -> Customer:
+        """Merges `change` into the stored profile (created if absent) in one transaction; returns the result.
+
+        Keys given are set, keys not given stay; `remove` lists (section, key) to drop, section being
+        `attributes`, `scores` or `consents`. Identities are added. Raises Conflict as above.
+        """
+
+    async def delete_customer(self, customer_id: str) -> bool:
+        """Removes profile, identities and stops. False if there was no profile."""
+
+
+class Ledger(Protocol):
+    """The durable record of decisions and responses."""
+
+    async def commit_decisions(self, records: Sequence[DecisionRecord]) -> list[DecisionRecord]:
+        """Commits each record, or finds the one committed earlier with its customer and `request_id`.
+
+        Returns, per record, the one that is in the ledger (the first wins; also within one call).
+        """
+
+    async def decision(self, decision_id: str) -> DecisionRecord | None:
+        """The record of one decision."""
+
+    async def decisions(self, decision_ids: Sequence[str]) -> dict[str, DecisionRecord]:
+        """The records of many, by id; the unknown are left out."""
+
+    async def decision_of_request(self, customer_id: str, request_id: str) -> DecisionRecord | None:
+        """The record committed for this request, if any."""
+
+    async def commit_responses(self, records: Sequence[ResponseRecord]) -> list[bool]:
+        """Commits all records and their stops, or none. Per record: True if new, False if known.
+
+        A `response_id` is unique per customer. Raises Conflict (field `[i].response_id`) where it was
+        used before with another decision, treatment or outcome.
+        """
+
+    async def history(
+        self, customer_id: str, limit: int
+    ) -> tuple[list[DecisionRecord], list[ResponseRecord]]:
+        """The newest decisions and responses of a customer, newest first. (`stop` is not restored.)"""
+
+
+class Catalogs(Protocol):
+    """Published catalogs. A version's document never changes."""
+
+    async def publish_catalog(self, version: str, document: bytes, at: datetime) -> None:
+        """Keeps the document under its version (if new) and makes it the live one."""
+
+    async def live_catalog(self) -> Publication | None:
+        """The newest publication."""
+
+    async def catalog(self, version: str) -> bytes | None:
+        """The document of a version."""
+
+    async def publications(self, limit: int = 100) -> list[Publication]:
+        """Newest first."""
+
+
+class Learning(Protocol):
+    """What the learner reads and writes. One transaction moves labels, snapshots and cursor together."""
+
+    async def live_snapshots(self) -> dict[str, str]:
+        """The newest snapshot version of each policy."""
+
+    async def snapshot(self, version: str) -> SnapshotRecord | None:
+        """One snapshot."""
+
+    async def cursor(self) -> Cursor:
+        """Where the learner stands; zeros at first."""
+
+    async def unread(
+        self, cursor: Cursor, limit: int
+    ) -> tuple[list[DecisionRecord], list[ResponseRecord], Cursor]:
+        """Up to `limit` decisions and `limit` responses after `cursor`, in commit order, and the new cursor."""
+
+    async def labels(self, decision_ids: Sequence[str]) -> dict[tuple[str, str], Label]:
+        """The labels there are for these decisions, by (decision_id, treatment)."""
+
+    async def due_labels(self, now: datetime, limit: int) -> list[Label]:
+        """Labels whose `due_at` is at or before `now`, oldest first."""
+
+    def learned(self) -> AsyncIterator[tuple[DecisionRecord, Label]]:
+        """Every label that has an outcome, with its decision: what a state is a sum over."""
+
+    async def commit_learning(
+        self, labels: Sequence[Label], snapshots: Sequence[SnapshotRecord], cursor: Cursor
+    ) -> None:
+        """Writes (upserts) labels, new snapshots and the cursor in one transaction."""
+
+
+class Store(Profiles, Ledger, Catalogs, Learning, Protocol):
+    """All of it, with a life cycle."""
+
+    async def open(self) -> None:
+        """Connects and brings the schema up to date."""
+
+    async def close(self) -> None:
+        """Waits for what is being written, then disconnects."""
+
+    async def ping(self) -> None:
+        """Returns if the store can be read; raises StoreUnavailable if not."""

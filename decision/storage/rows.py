@@ -1,0 +1,148 @@
+"""Records to database rows and back. Times are integers: microseconds since 1970 UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+
+from decision.storage.port import (
+    Customer,
+    DecisionRecord,
+    Identity,
+    Json,
+    Label,
+    ResponseRecord,
+    SnapshotRecord,
+)
+
+Row = tuple[Any, ...]
+
+DECISION = (
+    "decision_id, customer_id, request_id, request_hash, decided_at, channel, mode, catalog_version,"
+    " snapshots, inputs, reply"
+)
+RESPONSE = "response_id, decision_id, customer_id, treatment, outcome, value, occurred_at, received_at"
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def micros(moment: datetime) -> int:
+    """Exact, unlike `timestamp()`, which rounds to a float. Raises TypeError for a naive time."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def optional_micros(moment: datetime | None) -> int | None:
+    """As `micros`; None stays None."""
+    return None if moment is None else micros(moment)
+
+
+def moment(value: int) -> datetime:
+    """The inverse of `micros`, in UTC."""
+    return _EPOCH + timedelta(microseconds=value)
+
+
+def optional_moment(value: int | None) -> datetime | None:
+    """As `moment`; None stays None."""
+    return None if value is None else moment(value)
+
+
+def text(value: Mapping[str, Json] | Mapping[str, str] | list[str]) -> str:
+    """JSON text; the order of keys is kept."""
+    return orjson.dumps(dict(value) if isinstance(value, Mapping) else value).decode()
+
+
+def customer(customer_id: str, row: Row) -> Customer:
+    """From (attributes, scores, consents, identities as a JSON list of pairs)."""
+    attributes, scores, consents, pairs = map(orjson.loads, row)
+    identities = tuple(Identity(type, value) for type, value in sorted(pairs))
+    return Customer(customer_id, attributes, scores, consents, identities)
+
+
+def decision_row(record: DecisionRecord) -> Row:
+    """In the order of `DECISION`."""
+    return (
+        record.decision_id,
+        record.customer_id,
+        record.request_id,
+        record.request_hash,
+        micros(record.decided_at),
+        record.channel,
+        record.mode,
+        record.catalog_version,
+        text(record.snapshots),
+        record.inputs,
+        record.reply,
+    )
+
+
+def decision(row: Row) -> DecisionRecord:
+    """From a row in the order of `DECISION`."""
+    id, customer_id, request_id, request_hash, decided, channel, mode, catalog, snapshots, inputs, reply = row
+    return DecisionRecord(
+        decision_id=id,
+        customer_id=customer_id,
+        request_id=request_id,
+        request_hash=request_hash,
+        decided_at=moment(decided),
+        channel=channel,
+        mode=mode,
+        catalog_version=catalog,
+        snapshots=orjson.loads(snapshots),
+        inputs=inputs,
+        reply=reply,
+    )
+
+
+def response_row(record: ResponseRecord) -> Row:
+    """In the order of `RESPONSE`."""
+    return (
+        record.response_id,
+        record.decision_id,
+        record.customer_id,
+        record.treatment,
+        record.outcome,
+        record.value,
+        micros(record.occurred_at),
+        micros(record.received_at),
+    )
+
+
+def response(row: Row) -> ResponseRecord:
+    """From a row in the order of `RESPONSE`; the stop is not kept with a response."""
+    id, decision_id, customer_id, treatment, outcome, value, occurred, received = row
+    return ResponseRecord(
+        response_id=id,
+        decision_id=decision_id,
+        customer_id=customer_id,
+        treatment=treatment,
+        outcome=outcome,
+        value=value,
+        occurred_at=moment(occurred),
+        received_at=moment(received),
+    )
+
+
+def label_row(label: Label) -> Row:
+    """(decision_id, treatment, outcome, due_at)."""
+    return (label.decision_id, label.treatment, label.outcome, optional_micros(label.due_at))
+
+
+def label(row: Row) -> Label:
+    """From (decision_id, treatment, outcome, due_at)."""
+    decision_id, treatment, outcome, due = row
+    return Label(decision_id, treatment, outcome, optional_moment(due))
+
+
+def snapshot_row(record: SnapshotRecord) -> Row:
+    """(version, policy, created_at, content)."""
+    return (record.version, record.policy, micros(record.created_at), record.content)
+
+
+def snapshot(row: Row) -> SnapshotRecord:
+    """From (version, policy, created_at, content)."""
+    version, policy, created, content = row
+    return SnapshotRecord(version, policy, moment(created), content)

@@ -1,0 +1,131 @@
+"""Labels, snapshots and the learner's cursor in SQLite."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from functools import partial
+
+from decision.errors import Conflict
+from decision.storage import rows
+from decision.storage.port import Cursor, DecisionRecord, Label, ResponseRecord, SnapshotRecord
+from decision.storage.sqlite_connections import Connections
+
+_LABEL = "decision_id, treatment, outcome, due_at"
+_SNAPSHOT = "version, policy, created_at, content"
+_CHUNK = 500
+_LEARNED = f"""
+    SELECT treatment, outcome, {rows.DECISION} FROM labels CROSS JOIN decisions USING (decision_id)
+     WHERE outcome IS NOT NULL AND (decision_id, treatment) > (?, ?)
+     ORDER BY decision_id, treatment LIMIT ?
+"""  # CROSS: the planner keeps labels outside, so that a chunk is a range of its primary key
+
+
+class SqliteLearning(Connections):
+    """Implements `decision.storage.port.Learning`."""
+
+    async def live_snapshots(self) -> dict[str, str]:
+        return dict(self._read("SELECT policy, version FROM live_snapshots ORDER BY policy"))
+
+    async def snapshot(self, version: str) -> SnapshotRecord | None:
+        row = self._read_one(f"SELECT {_SNAPSHOT} FROM snapshots WHERE version = ?", (version,))
+        return None if row is None else rows.snapshot(row)
+
+    async def cursor(self) -> Cursor:
+        row = self._read_one("SELECT decisions, responses FROM learner_cursor")
+        return Cursor() if row is None else Cursor(*row)
+
+    async def unread(
+        self, cursor: Cursor, limit: int
+    ) -> tuple[list[DecisionRecord], list[ResponseRecord], Cursor]:
+        after = "WHERE seq > ? ORDER BY seq LIMIT ?"
+        # One state, so that no response is seen whose decision was committed but not yet visible.
+        with self._one_state():
+            decided = self._read(
+                f"SELECT {rows.DECISION}, seq FROM decisions {after}", (cursor.decisions, limit)
+            )
+            answered = self._read(
+                f"SELECT {rows.RESPONSE}, seq FROM responses {after}", (cursor.responses, limit)
+            )
+        return (
+            [rows.decision(row[:-1]) for row in decided],
+            [rows.response(row[:-1]) for row in answered],
+            Cursor(
+                decided[-1][-1] if decided else cursor.decisions,
+                answered[-1][-1] if answered else cursor.responses,
+            ),
+        )
+
+    async def labels(self, decision_ids: Sequence[str]) -> dict[tuple[str, str], Label]:
+        found = self._read(
+            f"SELECT {_LABEL} FROM labels WHERE decision_id IN (SELECT value FROM json_each(?))",
+            (rows.text(list(decision_ids)),),
+        )
+        return {(row[0], row[1]): rows.label(row) for row in found}
+
+    async def due_labels(self, now: datetime, limit: int) -> list[Label]:
+        found = self._read(
+            f"SELECT {_LABEL} FROM labels WHERE due_at <= ? ORDER BY due_at, decision_id, treatment LIMIT ?",
+            (rows.micros(now), limit),
+        )
+        return [rows.label(row) for row in found]
+
+    async def learned(self) -> AsyncIterator[tuple[DecisionRecord, Label]]:
+        """In the order of (decision_id, treatment). Not one state: labels written meanwhile may be met."""
+        last = ("", "")
+        while True:
+            found = self._read(_LEARNED, (*last, _CHUNK))
+            for treatment, outcome, *row in found:
+                record = rows.decision(tuple(row))
+                last = (record.decision_id, treatment)
+                yield record, Label(*last, outcome, None)
+            if len(found) < _CHUNK:
+                return
+            await asyncio.sleep(0)  # a long read must not keep others from the event loop
+
+    async def commit_learning(
+        self, labels: Sequence[Label], snapshots: Sequence[SnapshotRecord], cursor: Cursor
+    ) -> None:
+        await self._write(partial(_commit, tuple(labels), tuple(snapshots), cursor))
+
+
+def _commit(
+    labels: Sequence[Label],
+    snapshots: Sequence[SnapshotRecord],
+    cursor: Cursor,
+    connection: sqlite3.Connection,
+) -> None:
+    connection.executemany(
+        f"INSERT INTO labels ({_LABEL}) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (decision_id, treatment) DO UPDATE SET outcome = excluded.outcome,"
+        " due_at = excluded.due_at",
+        [rows.label_row(label) for label in labels],
+    )
+    for record in snapshots:
+        _keep(connection, record)
+    connection.execute(
+        "INSERT INTO learner_cursor (id, decisions, responses) VALUES (1, ?, ?)"
+        " ON CONFLICT (id) DO UPDATE SET decisions = excluded.decisions, responses = excluded.responses",
+        (cursor.decisions, cursor.responses),
+    )
+
+
+def _keep(connection: sqlite3.Connection, record: SnapshotRecord) -> None:
+    """Stores a snapshot, or finds the same one stored earlier, and makes it its policy's newest."""
+    inserted = connection.execute(
+        f"INSERT INTO snapshots ({_SNAPSHOT}) VALUES (?, ?, ?, ?) ON CONFLICT (version) DO NOTHING",
+        rows.snapshot_row(record),
+    ).rowcount
+    if not inserted:
+        known = connection.execute(
+            "SELECT policy, content FROM snapshots WHERE version = ?", (record.version,)
+        ).fetchone()
+        if known != (record.policy, record.content):
+            raise Conflict("snapshots", f"snapshot {record.version} is stored with other content or policy")
+    connection.execute(
+        "INSERT INTO live_snapshots (policy, version) VALUES (?, ?)"
+        " ON CONFLICT (policy) DO UPDATE SET version = excluded.version",
+        (record.policy, record.version),
+    )

@@ -1,0 +1,109 @@
+"""Decisions and responses in SQLite."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from functools import partial
+
+from decision.errors import Conflict
+from decision.storage import rows
+from decision.storage.port import DecisionRecord, ResponseRecord
+from decision.storage.sqlite_connections import Connections
+
+_INSERT_DECISION = f"INSERT INTO decisions ({rows.DECISION}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_BY_ID = f"SELECT {rows.DECISION} FROM decisions WHERE decision_id = ?"
+_BY_REQUEST = f"SELECT {rows.DECISION} FROM decisions WHERE customer_id = ? AND request_id = ?"
+
+
+class SqliteLedger(Connections):
+    """Implements `decision.storage.port.Ledger`."""
+
+    async def commit_decisions(self, records: Sequence[DecisionRecord]) -> list[DecisionRecord]:
+        given = [(record, rows.decision_row(record)) for record in records]
+        return await self._write(partial(_commit_decisions, given))
+
+    async def decision(self, decision_id: str) -> DecisionRecord | None:
+        row = self._read_one(_BY_ID, (decision_id,))
+        return None if row is None else rows.decision(row)
+
+    async def decisions(self, decision_ids: Sequence[str]) -> dict[str, DecisionRecord]:
+        found = self._read(
+            f"SELECT {rows.DECISION} FROM decisions WHERE decision_id IN (SELECT value FROM json_each(?))",
+            (rows.text(list(decision_ids)),),
+        )
+        return {row[0]: rows.decision(row) for row in found}
+
+    async def decision_of_request(self, customer_id: str, request_id: str) -> DecisionRecord | None:
+        row = self._read_one(_BY_REQUEST, (customer_id, request_id))
+        return None if row is None else rows.decision(row)
+
+    async def commit_responses(self, records: Sequence[ResponseRecord]) -> list[bool]:
+        return await self._write(partial(_commit_responses, tuple(records)))
+
+    async def history(
+        self, customer_id: str, limit: int
+    ) -> tuple[list[DecisionRecord], list[ResponseRecord]]:
+        newest = "WHERE customer_id = ? ORDER BY seq DESC LIMIT ?"
+        with self._one_state():
+            decided = self._read(f"SELECT {rows.DECISION} FROM decisions {newest}", (customer_id, limit))
+            answered = self._read(f"SELECT {rows.RESPONSE} FROM responses {newest}", (customer_id, limit))
+        return [rows.decision(row) for row in decided], [rows.response(row) for row in answered]
+
+
+def _commit_decisions(
+    given: Sequence[tuple[DecisionRecord, rows.Row]], connection: sqlite3.Connection
+) -> list[DecisionRecord]:
+    return [
+        record
+        if connection.execute(f"{_INSERT_DECISION} ON CONFLICT DO NOTHING", row).rowcount
+        else _earlier(connection, record)
+        for record, row in given
+    ]
+
+
+def _earlier(connection: sqlite3.Connection, record: DecisionRecord) -> DecisionRecord:
+    """The record that was there first, in the way of `record`."""
+    row = connection.execute(_BY_REQUEST, (record.customer_id, record.request_id)).fetchone()
+    if row is not None:
+        return rows.decision(row)
+    same = rows.decision(connection.execute(_BY_ID, (record.decision_id,)).fetchone())
+    if same != record:
+        raise Conflict("decision_id", f"decision {record.decision_id} is in the ledger with other content")
+    return same
+
+
+def _commit_responses(records: Sequence[ResponseRecord], connection: sqlite3.Connection) -> list[bool]:
+    return [_commit_response(connection, index, record) for index, record in enumerate(records)]
+
+
+def _commit_response(connection: sqlite3.Connection, index: int, record: ResponseRecord) -> bool:
+    inserted = connection.execute(
+        f"INSERT INTO responses ({rows.RESPONSE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (customer_id, response_id) DO NOTHING",
+        rows.response_row(record),
+    ).rowcount
+    if not inserted:
+        known = connection.execute(
+            "SELECT decision_id, treatment, outcome FROM responses WHERE customer_id = ? AND response_id = ?",
+            (record.customer_id, record.response_id),
+        ).fetchone()
+        if known != (record.decision_id, record.treatment, record.outcome):
+            raise Conflict(
+                f"[{index}].response_id", f"response {record.response_id} was used before for something else"
+            )
+        return False
+    if record.stop is not None:
+        # The later end wins, and NULL (for good) over all: max() of anything with NULL is NULL.
+        connection.execute(
+            "INSERT INTO stops (customer_id, scope, target, until) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (customer_id, scope, target) DO UPDATE"
+            " SET until = max(stops.until, excluded.until)",
+            (
+                record.customer_id,
+                record.stop.scope,
+                record.stop.target,
+                rows.optional_micros(record.stop.until),
+            ),
+        )
+    return True

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+
+from decision.errors import StoreUnavailable
+from decision.storage import migrate as module
+from decision.storage.migrate import migrate, migrations
+from decision.storage.sqlite import SqliteStore
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "store.db"
+
+
+@pytest.fixture
+def connection(path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        yield connection
+
+
+def applied(connection: sqlite3.Connection) -> list[int]:
+    return [n for (n,) in connection.execute("SELECT version FROM schema_migrations ORDER BY version")]
+
+
+def numbers() -> list[int]:
+    return [number for number, _, _ in migrations()]
+
+
+def test_migrations_are_numbered_without_gaps() -> None:
+    assert numbers() == list(range(1, len(numbers()) + 1))
+
+
+def test_every_migration_is_applied_once(connection: sqlite3.Connection) -> None:
+    migrate(connection)
+    migrate(connection)
+    assert applied(connection) == numbers()
+
+
+def test_many_may_open_a_new_file_at_once(tmp_path: Path) -> None:
+    many = 8
+    for turn in range(5):
+        path, barrier = tmp_path / f"{turn}.db", Barrier(many)
+
+        def opening(path: Path = path, barrier: Barrier = barrier) -> list[int]:
+            with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+                barrier.wait()
+                migrate(connection)
+                return applied(connection)
+
+        with ThreadPoolExecutor(many) as pool:
+            results = [future.result() for future in [pool.submit(opening) for _ in range(many)]]
+        assert results == [numbers()] * many
+
+
+def test_a_failing_migration_leaves_nothing_behind(
+    connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate(connection)
+    newest = numbers()[-1]
+    broken = (newest + 1, "broken.sql", "CREATE TABLE extra (n);\nINSERT INTO absent VALUES (';');\n")
+    monkeypatch.setattr(module, "migrations", lambda: [*migrations(), broken])
+    with pytest.raises(StoreUnavailable, match="no such table: absent"):
+        migrate(connection)
+    assert not connection.in_transaction
+    assert applied(connection) == numbers()
+    assert connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'extra'").fetchone() is None
+
+
+async def test_a_newer_schema_is_refused_and_not_touched(path: Path, connection: sqlite3.Connection) -> None:
+    migrate(connection)
+    newer = numbers()[-1] + 1
+    connection.execute("INSERT INTO schema_migrations VALUES (?, 'future.sql', 0)", (newer,))
+    with pytest.raises(StoreUnavailable, match=f"version {newer}.*newer release"):
+        await SqliteStore(path).open()
+    assert applied(connection) == [*numbers(), newer]
+
+
+async def test_a_file_that_is_not_a_database_is_unavailable(path: Path) -> None:
+    path.write_bytes(b"not a database, but longer than the header of one" * 100)
+    with pytest.raises(StoreUnavailable, match="not a database"):
+        await SqliteStore(path).open()
+
+
+async def test_a_folder_that_is_absent_is_unavailable(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable, match="cannot be opened"):
+        await SqliteStore(tmp_path / "absent" / "store.db").open()
+
+
+def test_a_lock_that_stays_is_unavailable(path: Path, connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN EXCLUSIVE")
+    with closing(sqlite3.connect(path, isolation_level=None)) as second, pytest.raises(StoreUnavailable):
+        migrate(second, wait=0.05)

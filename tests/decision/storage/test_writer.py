@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from decision.errors import StoreUnavailable
+from decision.storage.writer import Writer
+
+Op = Callable[[sqlite3.Connection], int]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "writer.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE kept (n INTEGER PRIMARY KEY, filling BLOB)")
+    return path
+
+
+@pytest.fixture
+async def writer(path: Path) -> AsyncIterator[Writer]:
+    writer = Writer(path, busy_timeout=0.05)
+    yield writer
+    await writer.close()
+
+
+def keep(n: int, filling: bytes = b"") -> Op:
+    def operation(connection: sqlite3.Connection) -> int:
+        connection.execute("INSERT INTO kept VALUES (?, ?)", (n, filling))
+        return n
+
+    return operation
+
+
+def _refuse_commit(action: int, first: str | None, *rest: str | None) -> int:
+    refused = action == sqlite3.SQLITE_TRANSACTION and first == "COMMIT"
+    return sqlite3.SQLITE_DENY if refused else sqlite3.SQLITE_OK
+
+
+def kept(path: Path) -> list[int]:
+    with closing(sqlite3.connect(path)) as connection:
+        return [n for (n,) in connection.execute("SELECT n FROM kept ORDER BY n")]
+
+
+async def in_one_batch(writer: Writer, *operations: Op) -> list[int | BaseException]:
+    """Lets the writer meet all the operations at once: it is held in one operation until all are queued."""
+    release = threading.Event()
+    held = asyncio.create_task(writer.run(lambda connection: release.wait()))
+    await asyncio.sleep(0.02)
+    waiting = [asyncio.create_task(writer.run(operation)) for operation in operations]
+    await asyncio.sleep(0)
+    release.set()
+    await held
+    return await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_waiting_operations_share_commits(writer: Writer, path: Path) -> None:
+    statements: list[str] = []
+    await writer.run(lambda connection: connection.set_trace_callback(statements.append))
+    results = await asyncio.gather(*(writer.run(keep(n)) for n in range(300)))
+    assert results == list(range(300)) == kept(path)
+    assert 1 <= statements.count("COMMIT") <= 30
+    await writer.run(lambda connection: connection.set_trace_callback(None))
+
+
+async def test_a_batch_has_a_greatest_size(path: Path) -> None:
+    writer = Writer(path, max_batch=10)
+    statements: list[str] = []
+    await writer.run(lambda connection: connection.set_trace_callback(statements.append))
+    await in_one_batch(writer, *(keep(n) for n in range(100)))
+    await writer.close()
+    assert statements.count("COMMIT") >= 10
+    assert len(kept(path)) == 100
+
+
+async def test_a_result_is_there_after_the_commit_only(writer: Writer, path: Path) -> None:
+    for n in range(20):
+        await writer.run(keep(n))
+        assert kept(path)[-1] == n
+
+
+async def test_results_come_back_in_one_wake_up_of_the_loop(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, wake_ups = asyncio.get_running_loop(), 0
+    call = loop.call_soon_threadsafe
+
+    def counted(*arguments: object, **named: object) -> object:
+        nonlocal wake_ups
+        wake_ups += 1
+        return call(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", counted)
+    await in_one_batch(writer, *(keep(n) for n in range(100)))
+    assert wake_ups == 2  # the operation that held the writer, and the batch of a hundred
+
+
+async def test_what_an_operation_raises_undoes_it_alone(writer: Writer, path: Path) -> None:
+    def half(connection: sqlite3.Connection) -> int:
+        keep(50)(connection)
+        raise LookupError("after its write")
+
+    results = await in_one_batch(writer, keep(1), half, keep(2), keep(1), keep(3))
+    assert [type(result) for result in results] == [int, LookupError, int, sqlite3.IntegrityError, int]
+    assert kept(path) == [1, 2, 3]
+
+
+async def test_a_lock_that_stays_fails_the_batch_and_the_next_one_works(writer: Writer, path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as blocker:
+        blocker.execute("BEGIN IMMEDIATE")
+        results = await asyncio.gather(*(writer.run(keep(n)) for n in range(5)), return_exceptions=True)
+        assert all(isinstance(result, StoreUnavailable) for result in results)
+        assert all(isinstance(result.__cause__, sqlite3.OperationalError) for result in results)  # type: ignore[union-attr]
+        assert len({id(result) for result in results}) == 5
+        blocker.execute("ROLLBACK")
+    assert kept(path) == []
+    assert await writer.run(keep(7)) == 7
+    assert kept(path) == [7]
+
+
+async def test_a_full_disk_fails_the_batch_and_keeps_nothing_of_it(writer: Writer, path: Path) -> None:
+    def fill_up(connection: sqlite3.Connection) -> int:
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        return int(connection.execute(f"PRAGMA max_page_count = {pages + 1}").fetchone()[0])
+
+    await writer.run(keep(1))
+    await writer.run(fill_up)
+    results = await in_one_batch(writer, keep(2), keep(3, bytes(100_000)), keep(4))
+    assert [type(result) for result in results] == [StoreUnavailable] * 3
+    assert kept(path) == [1]
+    assert await writer.run(keep(5, bytes(100_000))) == 5  # a fresh connection, without the limit
+    assert kept(path) == [1, 5]
+
+
+async def test_a_failing_commit_fails_all_and_keeps_nothing(writer: Writer, path: Path) -> None:
+    # COMMIT itself is refused: every operation has succeeded by then.
+    def no_commits(connection: sqlite3.Connection) -> int:
+        connection.set_authorizer(_refuse_commit)
+        return 0
+
+    results = await in_one_batch(writer, keep(1), no_commits, keep(2))
+    assert [type(result) for result in results] == [StoreUnavailable] * 3
+    assert kept(path) == []
+    assert await writer.run(keep(3)) == 3
+    assert kept(path) == [3]
+
+
+async def test_a_cancelled_waiter_breaks_nothing(writer: Writer, path: Path) -> None:
+    release = threading.Event()
+    held = asyncio.create_task(writer.run(lambda connection: release.wait()))
+    await asyncio.sleep(0.02)
+    waiting = [asyncio.create_task(writer.run(keep(n))) for n in range(10)]
+    await asyncio.sleep(0)
+    for task in waiting[::2]:
+        task.cancel()
+    release.set()
+    await held
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(result) for result in results] == [asyncio.CancelledError, int] * 5
+    assert set(range(1, 10, 2)) <= set(kept(path))
+    assert await writer.run(keep(99)) == 99
+
+
+async def test_close_finishes_what_is_queued_and_then_refuses(path: Path) -> None:
+    writer = Writer(path)
+    waiting = [asyncio.create_task(writer.run(keep(n))) for n in range(1_000)]
+    await asyncio.sleep(0)
+    await writer.close()
+    assert await asyncio.gather(*waiting) == list(range(1_000))
+    with pytest.raises(StoreUnavailable):
+        await writer.run(keep(1))
+    await writer.close()
+
+
+def test_an_event_loop_that_ended_does_not_stop_the_writer(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = Writer(path)
+    release = threading.Event()
+
+    def slow(connection: sqlite3.Connection) -> int:
+        release.wait()
+        return keep(1)(connection)
+
+    async def gives_up() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(writer.run(slow), 0.01)
+
+    async def later() -> None:
+        assert await writer.run(keep(2)) == 2
+        await writer.close()
+
+    asyncio.run(gives_up())
+    release.set()
+    asyncio.run(later())
+    assert kept(path) == [1, 2]
+    assert "an event loop ended" in caplog.text
+
+
+async def test_a_file_that_cannot_be_opened_is_unavailable(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "absent" / "x.db")
+    with pytest.raises(StoreUnavailable):
+        await writer.run(keep(1))
+    await writer.close()

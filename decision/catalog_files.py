@@ -9,7 +9,6 @@ and numbers are special, so `on:` is a key and `2026-01-31` is text, and the two
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,15 +111,8 @@ class _Reader:
         for (key_node, _), key in zip(node.value, keys, strict=True):
             if keys.count(key) > 1:
                 self._complain("duplicate_key", name, key_node, f"the key '{key}' stands here twice")
-        return {
-            key: self._plain(value, (*path, key), name)
-            for key, (_, value) in zip(keys, _pairs(node), strict=True)
-        }
-
-
-def _pairs(node: MappingNode) -> Iterable[tuple[Node, Node]]:
-    pairs: Iterable[tuple[Node, Node]] = node.value
-    return pairs
+        pairs = zip(keys, (value for _, value in node.value), strict=True)
+        return {key: self._plain(value, (*path, key), name) for key, value in pairs}
 
 
 def _place(node: Node, name: str) -> Place:

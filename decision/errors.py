@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from arbitration.errors import NextBestActionError
 
@@ -48,3 +49,30 @@ class Rejected(NextBestActionError):
         self.code = code
         self.detail = detail
         self.errors = tuple(errors)
+
+
+def validation_errors(details: Sequence[Any], skip: int = 0) -> list[FieldError]:
+    """pydantic's findings, each under the path of its field; the first `skip` path parts are ours."""
+    return [
+        FieldError(
+            _spell(detail["loc"][skip:]) or _named_in(detail["msg"]),
+            detail["type"],
+            detail["msg"].removeprefix("Value error, "),
+        )
+        for detail in details
+    ]
+
+
+def _spell(loc: Sequence[int | str]) -> str:
+    text = ""
+    for part in loc:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _named_in(message: str) -> str:
+    """The field a rule about several fields speaks of: it comes first in its sentence."""
+    sentence = message.removeprefix("Value error, ")
+    if ": " in sentence:
+        return sentence.partition(":")[0]
+    return "customer_id" if "customer_id" in sentence else "body"

@@ -132,10 +132,10 @@ def compile_document(document: Mapping[str, object], published_as: str | None = 
 
     `published_as`: the version under which it was published, where it was.
     """
-    catalog, problems = check(Source(document))
-    if catalog is None:
-        raise CatalogError(problems)
-    return compile_catalog(catalog, published_as)
+    result = check(Source(document))
+    if result.catalog is None:
+        raise CatalogError(result.problems)
+    return compile_catalog(result.catalog, published_as)
 
 
 def compile_catalog(catalog: Catalog, published_as: str | None = None) -> CompiledCatalog:

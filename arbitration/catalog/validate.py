@@ -7,6 +7,7 @@ to a part that is itself broken are not reported again.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -25,23 +26,35 @@ _SECTIONS = {
 _PREFIX = {"attributes": "customer", "scores": "scores", "context": "context"}
 
 
-def check(source: Source) -> tuple[Catalog | None, list[Problem]]:
+@dataclass(frozen=True, slots=True)
+class Check:
     """The catalog, if the document is without fault, and every problem found otherwise.
 
-    Templates are not parsed here: the shell, which renders them, checks them in the same pass.
+    `declared`: the facts whose declarations are sound; `unknown`: the names of those that are not.
+    Templates are not parsed here: the shell, which renders them, checks them with these two.
     """
+
+    catalog: Catalog | None
+    problems: tuple[Problem, ...]
+    declared: Mapping[str, Declared]
+    unknown: frozenset[str]
+
+
+def check(source: Source) -> Check:
+    """Checks a whole document, parts, references and rules."""
     parts, broken, problems = _read_parts(source)
     valid = {name: [part for _, part in items] for name, items in parts.items()}
     sections: dict[str, Any] = {name: tuple(items) for name, items in valid.items()}
     catalog = Catalog.model_construct(**sections)
     where = {(name, id(part)): (name, index) for name, items in parts.items() for index, part in items}
     problems += references.check(source, catalog, where, broken)
-    unknown = [f"{_PREFIX[section]}.{name}" for section in _PREFIX for name in broken.get(section, ())]
+    unknown = frozenset(
+        f"{_PREFIX[section]}.{name}" for section in _PREFIX for name in broken.get(section, ())
+    )
     declared = declarations(catalog)
     problems += _check_rules(source, Language(declared, unknown), declared)
-    if problems:
-        return None, problems
-    return Catalog.model_validate(dict(source.document)), []
+    sound = None if problems else Catalog.model_validate(dict(source.document))
+    return Check(sound, tuple(problems), declared, unknown)
 
 
 def _read_parts(

@@ -74,8 +74,7 @@ def _posterior_inverse(outer: Floats, size: int, ridge: float) -> Floats:
     full[:, upper[0], upper[1]] = outer
     full[:, upper[1], upper[0]] = outer
     full[:, np.arange(size), np.arange(size)] += ridge
-    inverse = np.linalg.inv(full).astype(np.float64, copy=False)
-    return inverse
+    return np.linalg.inv(full).astype(np.float64, copy=False)
 
 
 def _noise(coefficients: Floats, moment: Floats, squares: Floats, count: Floats) -> Floats:

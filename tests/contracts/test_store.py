@@ -551,8 +551,8 @@ async def test_due_labels_come_oldest_first(store: Store) -> None:
 async def test_learned_is_every_label_with_an_outcome_and_its_decision(store: Store) -> None:
     many = 1_300  # more than one chunk of any backend
     await store.commit_decisions([decided(f"d-{n:04}") for n in range(many)])
-    labels = [Label(f"d-{n:04}", arm, "no_response", None) for n in range(many) for arm in ("a", "b")]
-    open_label = Label("d-0003", "c", None, NOW)
+    labels = [Label(f"d-{n:04}", arm, "no_response", None) for n in range(many) for arm in ("a", "b", "c")]
+    open_label = Label("d-0003", "d", None, NOW)
     await store.commit_learning([*labels, open_label], [], Cursor())
     met = [(record, label) async for record, label in store.learned()]
     assert sorted((label for _, label in met), key=str) == sorted(labels, key=str)

@@ -49,16 +49,34 @@ def kept(path: Path) -> list[int]:
         return [n for (n,) in connection.execute("SELECT n FROM kept ORDER BY n")]
 
 
+async def settled(waiting: list[asyncio.Task[int]]) -> list[int | BaseException]:
+    """The results, or a failure where a waiter was forgotten."""
+    async with asyncio.timeout(10):
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def hold(writer: Writer) -> threading.Event:
+    """Keeps the writer busy, in a batch of its own, until the event is set."""
+    started, release = threading.Event(), threading.Event()
+
+    def operation(connection: sqlite3.Connection) -> bool:
+        started.set()
+        return release.wait()
+
+    holding = asyncio.create_task(writer.run(operation))
+    while not started.is_set():
+        await asyncio.sleep(0.001)
+    assert not holding.done()
+    return release
+
+
 async def in_one_batch(writer: Writer, *operations: Op) -> list[int | BaseException]:
-    """Lets the writer meet all the operations at once: it is held in one operation until all are queued."""
-    release = threading.Event()
-    held = asyncio.create_task(writer.run(lambda connection: release.wait()))
-    await asyncio.sleep(0.02)
+    """Lets the writer meet all the operations at once."""
+    release = await hold(writer)
     waiting = [asyncio.create_task(writer.run(operation)) for operation in operations]
     await asyncio.sleep(0)
     release.set()
-    await held
-    return await asyncio.gather(*waiting, return_exceptions=True)
+    return await settled(waiting)
 
 
 async def test_waiting_operations_share_commits(writer: Writer, path: Path) -> None:
@@ -139,6 +157,15 @@ async def test_a_full_disk_fails_the_batch_and_keeps_nothing_of_it(writer: Write
     assert kept(path) == [1, 5]
 
 
+async def test_a_disk_that_fails_in_one_operation_fails_the_batch(writer: Writer, path: Path) -> None:
+    def unreadable(connection: sqlite3.Connection) -> int:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    results = await in_one_batch(writer, keep(1), unreadable, keep(2))
+    assert [type(result) for result in results] == [StoreUnavailable] * 3
+    assert kept(path) == []
+
+
 async def test_a_failing_commit_fails_all_and_keeps_nothing(writer: Writer, path: Path) -> None:
     # COMMIT itself is refused: every operation has succeeded by then.
     def no_commits(connection: sqlite3.Connection) -> int:
@@ -153,16 +180,13 @@ async def test_a_failing_commit_fails_all_and_keeps_nothing(writer: Writer, path
 
 
 async def test_a_cancelled_waiter_breaks_nothing(writer: Writer, path: Path) -> None:
-    release = threading.Event()
-    held = asyncio.create_task(writer.run(lambda connection: release.wait()))
-    await asyncio.sleep(0.02)
+    release = await hold(writer)
     waiting = [asyncio.create_task(writer.run(keep(n))) for n in range(10)]
     await asyncio.sleep(0)
     for task in waiting[::2]:
         task.cancel()
     release.set()
-    await held
-    results = await asyncio.gather(*waiting, return_exceptions=True)
+    results = await settled(waiting)
     assert [type(result) for result in results] == [asyncio.CancelledError, int] * 5
     assert set(range(1, 10, 2)) <= set(kept(path))
     assert await writer.run(keep(99)) == 99
@@ -173,9 +197,9 @@ async def test_close_finishes_what_is_queued_and_then_refuses(path: Path) -> Non
     waiting = [asyncio.create_task(writer.run(keep(n))) for n in range(1_000)]
     await asyncio.sleep(0)
     await writer.close()
-    assert await asyncio.gather(*waiting) == list(range(1_000))
+    assert await settled(waiting) == list(range(1_000))
     with pytest.raises(StoreUnavailable):
-        await writer.run(keep(1))
+        await asyncio.wait_for(writer.run(keep(1)), 10)
     await writer.close()
 
 
@@ -194,7 +218,7 @@ def test_an_event_loop_that_ended_does_not_stop_the_writer(
             await asyncio.wait_for(writer.run(slow), 0.01)
 
     async def later() -> None:
-        assert await writer.run(keep(2)) == 2
+        assert await asyncio.wait_for(writer.run(keep(2)), 10) == 2
         await writer.close()
 
     asyncio.run(gives_up())

@@ -1,0 +1,59 @@
+"""The ASGI application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from decision.api import catalogs, customers, decisions, operations, problems, responses
+from decision.api.body import BodyLimit
+from decision.api.context import Context
+from decision.messages import Problem
+
+VERSION = "0.1.0"
+
+
+def create_app(context: Context) -> FastAPI:
+    """The application around the parts of a service; opens and closes them with its lifespan."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await context.store.open()
+        try:
+            await context.live.start()
+            yield
+        finally:
+            await context.live.stop()
+            await context.store.close()
+
+    app = FastAPI(
+        title="Next-best-action decision API",
+        version=VERSION,
+        summary="Picks the right content for a customer, explains why, and learns from what came back.",
+        lifespan=lifespan,
+    )
+    app.state.context = context
+    app.add_middleware(BodyLimit)
+    problems.install(app)
+    for module in (decisions, responses, customers, catalogs, operations):
+        app.include_router(module.router)
+    app.openapi = lambda: contract(app)  # type: ignore[method-assign]
+    return app
+
+
+def contract(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, with the one problem shape in place of FastAPI's own."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+        schemas = document["components"]["schemas"]
+        schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(schema.pop("$defs", {}))
+        schemas["Problem"] = schema
+        schemas.pop("HTTPValidationError", None)
+        schemas.pop("ValidationError", None)
+        app.openapi_schema = document
+    return app.openapi_schema

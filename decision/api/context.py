@@ -1,0 +1,66 @@
+"""What the routes work with: the parts of the service, made once per process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from fastapi import Request
+from uuid_utils import uuid7
+
+from decision.deciding import Deciding
+from decision.live import Live
+from decision.metrics import Metrics
+from decision.replaying import Replaying
+from decision.responding import Responding
+from decision.storage.port import Store
+
+
+def utc_now() -> datetime:
+    """The clock of the service: aware UTC."""
+    return datetime.now(UTC)
+
+
+def new_id() -> str:
+    """A fresh UUIDv7: sortable by time, 74 random bits."""
+    return str(uuid7())
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The parts of the service."""
+
+    store: Store
+    live: Live
+    deciding: Deciding
+    replaying: Replaying
+    responding: Responding
+    metrics: Metrics
+    clock: Callable[[], datetime]
+
+
+def build(
+    store: Store,
+    *,
+    clock: Callable[[], datetime] = utc_now,
+    ids: Callable[[], str] = new_id,
+    poll_seconds: float = 0.5,
+) -> Context:
+    """Puts the parts together around a store."""
+    live = Live(store, poll_seconds)
+    return Context(
+        store,
+        live,
+        Deciding(store, live, clock, ids),
+        Replaying(store, live),
+        Responding(store, live, clock),
+        Metrics(),
+        clock,
+    )
+
+
+def context_of(request: Request) -> Context:
+    """The parts, for a route (FastAPI dependency)."""
+    context: Context = request.app.state.context
+    return context

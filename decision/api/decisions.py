@@ -1,0 +1,113 @@
+"""Routes for decisions: make, read, replay, explain."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import orjson
+from fastapi import APIRouter, Depends, Path, Response
+from pydantic import ValidationError
+
+from arbitration.errors import NextBestActionError
+from decision.api.body import StrictRoute
+from decision.api.context import Context, context_of
+from decision.api.problems import documented, problem_of
+from decision.errors import Rejected, validation_errors
+from decision.messages import (
+    BatchReply,
+    BatchRequest,
+    DecisionReply,
+    DecisionRequest,
+    ExplanationReply,
+    ReplayReply,
+)
+
+router = APIRouter(prefix="/v1", tags=["decisions"], route_class=StrictRoute)
+Parts = Annotated[Context, Depends(context_of)]
+DecisionId = Annotated[str, Path(max_length=256)]
+
+
+def _json(body: bytes) -> Response:
+    return Response(body, media_type="application/json")
+
+
+@router.post(
+    "/decisions",
+    operation_id="decide",
+    response_model=DecisionReply,
+    responses=documented(400, 409, 413, 415),
+)
+async def decide(request: DecisionRequest, parts: Parts) -> Response:
+    """Decides what to show one customer in one situation, and commits it before answering."""
+    started = time.perf_counter()
+    try:
+        reply = await parts.deciding.decide(request)
+    except NextBestActionError:
+        parts.metrics.decisions.labels("problem").inc()
+        raise
+    parts.metrics.decisions.labels("answered").inc()
+    parts.metrics.seconds.observe(time.perf_counter() - started)
+    return _json(reply)
+
+
+@router.post(
+    "/decisions:batch",
+    operation_id="decideBatch",
+    response_model=BatchReply,
+    responses=documented(400, 413, 415),
+)
+async def decide_batch(batch: BatchRequest, parts: Parts) -> Response:
+    """Decides up to 1,000 requests, each for itself: one that fails does not touch its neighbours."""
+    results = await parts.deciding.decide_all([_read(item) for item in batch.requests])
+    replies = []
+    for result in results:
+        if isinstance(result, NextBestActionError):
+            document = problem_of(result)
+            parts.metrics.decisions.labels("problem").inc()
+            replies.append({"status": document["status"], "problem": document})
+        else:
+            parts.metrics.decisions.labels("answered").inc()
+            replies.append({"status": 200, "decision": orjson.Fragment(result)})
+    return _json(orjson.dumps({"results": replies}))
+
+
+def _read(item: object) -> DecisionRequest | NextBestActionError:
+    try:
+        return DecisionRequest.model_validate(item)
+    except ValidationError as error:
+        return Rejected(422, "invalid_request", "The request has faults.", validation_errors(error.errors()))
+
+
+@router.get(
+    "/decisions/{decision_id}",
+    operation_id="getDecision",
+    response_model=DecisionReply,
+    responses=documented(404),
+)
+async def get_decision(decision_id: DecisionId, parts: Parts) -> Response:
+    """The reply as it was given, byte for byte."""
+    return _json((await parts.replaying.record(decision_id)).reply)
+
+
+@router.post(
+    "/decisions/{decision_id}/replay",
+    operation_id="replayDecision",
+    response_model=ReplayReply,
+    responses=documented(404),
+)
+async def replay(decision_id: DecisionId, parts: Parts) -> Response:
+    """Makes the decision again from its recorded inputs and versions, and compares the bytes."""
+    replayed = await parts.replaying.replay(decision_id)
+    return _json(orjson.dumps({"identical": replayed.identical, "decision": orjson.Fragment(replayed.reply)}))
+
+
+@router.get(
+    "/decisions/{decision_id}/explanation",
+    operation_id="explainDecision",
+    response_model=ExplanationReply,
+    responses=documented(404),
+)
+async def explanation(decision_id: DecisionId, parts: Parts) -> Response:
+    """Why it came out so: the funnel, each removed arm with its rule, each remaining one with its numbers."""
+    return _json(orjson.dumps(await parts.replaying.explanation(decision_id)))

@@ -1,0 +1,39 @@
+"""Routes for those who run the service: liveness, readiness, metrics."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from decision.api.decisions import Parts
+from decision.api.problems import documented
+from decision.errors import Rejected
+from decision.messages import HealthReply
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/healthz", operation_id="healthz")
+async def healthz() -> HealthReply:
+    """The process answers."""
+    return HealthReply(status="ok")
+
+
+@router.get("/readyz", operation_id="readyz", responses=documented())
+async def readyz(parts: Parts) -> HealthReply:
+    """The process can decide: the store is there, and a catalog is loaded."""
+    await parts.store.ping()
+    if not parts.live.ready:
+        raise Rejected(503, "no_catalog", "No catalog has been published yet.")
+    return HealthReply(status="ready")
+
+
+@router.get(
+    "/metrics",
+    operation_id="metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+async def metrics(parts: Parts) -> Response:
+    """Counters and histograms of this process, for Prometheus."""
+    return Response(parts.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)

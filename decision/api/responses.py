@@ -1,0 +1,27 @@
+"""The route for responses: what came back."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from decision.api.body import StrictRoute
+from decision.api.decisions import Parts
+from decision.api.problems import documented
+from decision.messages import RecordedReply, ResponseMessage
+
+router = APIRouter(prefix="/v1", tags=["responses"], route_class=StrictRoute)
+Messages = Annotated[list[ResponseMessage], Field(min_length=1, max_length=1000)]
+
+
+@router.post("/responses", operation_id="respond", responses=documented(400, 409, 413, 415))
+async def respond(body: ResponseMessage | Messages, parts: Parts) -> RecordedReply:
+    """Records one response or a list, all or none, durably. A `response_id` counts once."""
+    messages = body if isinstance(body, list) else [body]
+    new = await parts.responding.respond(messages, listed=isinstance(body, list))
+    for message, was_new in zip(messages, new, strict=True):
+        if was_new:
+            parts.metrics.responses.labels(message.outcome).inc()
+    return RecordedReply(recorded=sum(new), duplicates=len(new) - sum(new))

@@ -1,0 +1,186 @@
+"""Renders content: Liquid templates over the facts of a decision, in a sandbox.
+
+No file access, no includes, bounded loops and output, and no clock: `"now" | date` means the decision's
+time, so that a replay renders the same bytes. In `html` fields what is filled in is escaped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from liquid import BoundTemplate, Environment, Mode
+from liquid.builtin.filters.misc import date as _date
+from liquid.exceptions import LiquidError
+from liquid.filter import liquid_filter, with_context
+
+from arbitration.catalog.compile import CompiledCatalog
+from arbitration.catalog.problems import Path, Problem, Source, caret
+from arbitration.facts import Declared
+from arbitration.inputs import Inputs
+
+_ROOTS = {"customer", "scores", "context"}
+_NO_FILES = ("include", "render", "extends", "block", "layout")
+
+Template = str | BoundTemplate
+"""A template, or the text itself where there is nothing to fill in."""
+
+
+class _Sandbox(Environment):
+    loop_iteration_limit = 10_000
+    output_stream_limit = 100_000
+    local_namespace_limit = 100_000
+    context_depth_limit = 20
+
+
+@with_context
+@liquid_filter
+def _date_of_decision(left: Any, fmt: Any, *, context: Any) -> Any:
+    moment = context.resolve("now") if left in ("now", "today") else left
+    return _date(moment, fmt, environment=context.env)
+
+
+def _environment(*, html: bool) -> Environment:
+    env = _Sandbox(tolerance=Mode.STRICT, autoescape=html)
+    for tag in _NO_FILES:
+        env.tags.pop(tag, None)
+    env.add_filter("date", _date_of_decision)
+    return env
+
+
+_ENVIRONMENTS = {"text": _environment(html=False), "html": _environment(html=True)}
+
+
+@dataclass(frozen=True, slots=True)
+class Templates:
+    """The parsed content of a catalog: by treatment id and, for fallbacks, by placement id."""
+
+    treatments: Mapping[str, Mapping[str, Template]]
+    fallbacks: Mapping[str, Mapping[str, Template]]
+
+
+def parse_templates(catalog: CompiledCatalog) -> Templates:
+    """Parses every template of a catalog that `template_problems` found nothing wrong with."""
+    treatments, fallbacks = {}, {}
+    for placement in catalog.model.placements:
+        kinds = {field.id: field.type for field in placement.content}
+        if placement.fallback is not None:
+            fallbacks[placement.id] = _parsed(placement.fallback, kinds)
+        for arm in catalog.candidates[placement.id].arms:
+            treatments[arm.treatment.id] = _parsed(arm.treatment.content, kinds)
+    return Templates(treatments, fallbacks)
+
+
+def _parsed(content: Mapping[str, str], kinds: Mapping[str, str]) -> dict[str, Template]:
+    return {
+        name: _ENVIRONMENTS[kinds[name]].from_string(text) if "{{" in text or "{%" in text else text
+        for name, text in content.items()
+    }
+
+
+class Renderer:
+    """Renders the content of one decision. `failed` lists the fields that could not be rendered."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        self._inputs = inputs
+        self._variables: dict[str, Any] | None = None
+        self.failed: list[str] = []
+
+    def render(self, owner: str, content: Mapping[str, Template]) -> dict[str, str]:
+        """The fields of one content block, filled in. A field that fails is empty and named in `failed`:
+        an unfortunate template costs its text, never the decision."""
+        block = {}
+        for name, template in content.items():
+            if isinstance(template, str):
+                block[name] = template
+                continue
+            try:
+                block[name] = template.render(**self._bound())
+            except LiquidError:
+                block[name] = ""
+                self.failed.append(f"content.{owner}.{name}:render_error")
+        return block
+
+    def _bound(self) -> dict[str, Any]:
+        if self._variables is None:
+            self._variables = {root: {} for root in _ROOTS}
+            for name, value in self._inputs.facts.items():
+                root, _, field = name.partition(".")
+                self._variables[root][field] = list(value) if isinstance(value, tuple) else value
+            self._variables["now"] = self._inputs.now
+        return self._variables
+
+
+def template_problems(
+    source: Source, declared: Mapping[str, Declared], unknown: frozenset[str]
+) -> Iterator[Problem]:
+    """What is wrong with the templates of a document, sound or not.
+
+    `unknown`: facts whose declaration is itself broken, and already reported.
+    """
+    kinds = {
+        placement.get("id"): {
+            field.get("id"): field.get("type", "text") for field in _objects(placement.get("content"))
+        }
+        for placement in _objects(source.document.get("placements"))
+    }
+    for path, placement_id, text in _texts(source.document):
+        kind = kinds.get(placement_id, {}).get(path[-1], "text")
+        env = _ENVIRONMENTS["html" if kind == "html" else "text"]
+        try:
+            template = env.from_string(text)
+            analysis = template.analyze(include_partials=False)
+        except LiquidError as error:
+            index = error.token.start_index if error.token is not None else 0
+            yield _problem(source, path, "template", str(error.message or error), text, index)
+            continue
+        for name, spans in analysis.filters.items():
+            if name not in env.filters:
+                yield _problem(source, path, "template", f"unknown filter '{name}'", text, spans[0].index)
+        for root, places in analysis.globals.items():
+            for place in places:
+                message = _unknown(root, place.segments, declared, unknown)
+                if message is not None:
+                    yield _problem(source, path, "template_name", message, text, place.span.index)
+
+
+def _unknown(
+    root: str, segments: list[Any], declared: Mapping[str, Declared], unknown: frozenset[str]
+) -> str | None:
+    if root == "now" and len(segments) == 1:
+        return None
+    if root not in _ROOTS:
+        return f"unknown name '{root}': there are customer, scores, context and now"
+    if len(segments) < 2 or not isinstance(segments[1], str):
+        return f"'{root}' needs the name of a value: {root}.…"
+    name = f"{root}.{segments[1]}"
+    return None if name in declared or name in unknown else f"unknown name '{name}'"
+
+
+def _problem(source: Source, path: Path, code: str, message: str, text: str, index: int) -> Problem:
+    before = text[:index]
+    line, column = before.count("\n") + 1, index - (before.rfind("\n") + 1) + 1
+    return source.problem(code, path, message, caret(text, line, column))
+
+
+def _texts(document: Mapping[str, Any]) -> Iterator[tuple[Path, object, str]]:
+    for a, action in enumerate(_objects(document.get("actions"), keep=True)):
+        for t, treatment in enumerate(_objects(action.get("treatments"), keep=True)):
+            base: Path = ("actions", a, "treatments", t, "content")
+            yield from _fields(base, treatment.get("placement"), treatment.get("content"))
+    for p, placement in enumerate(_objects(document.get("placements"), keep=True)):
+        yield from _fields(("placements", p, "fallback"), placement.get("id"), placement.get("fallback"))
+
+
+def _fields(base: Path, placement: object, content: object) -> Iterator[tuple[Path, object, str]]:
+    if isinstance(content, Mapping):
+        for name, text in content.items():
+            if isinstance(text, str):
+                yield (*base, name), placement, text
+
+
+def _objects(items: object, *, keep: bool = False) -> list[Mapping[str, Any]]:
+    """The objects of a list; with `keep`, others stand as empty ones so that positions stay true."""
+    found = items if isinstance(items, list | tuple) else []
+    return [item if isinstance(item, Mapping) else {} for item in found if keep or isinstance(item, Mapping)]

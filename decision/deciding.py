@@ -1,0 +1,178 @@
+"""One request from the door to the ledger: check, gather, decide, commit, reply."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import orjson
+
+from arbitration.decide import decide
+from arbitration.errors import NextBestActionError
+from arbitration.facts import Value
+from arbitration.inputs import Inputs
+from decision.errors import FieldError, Rejected
+from decision.live import Live, Serving
+from decision.messages import DecisionRequest
+from decision.profiles import gather, given_facts, resolve
+from decision.replies import Asked, reply_bytes
+from decision.storage.port import DecisionRecord, Identity, Store
+
+
+class Deciding:
+    """Answers decision requests. `clock` gives aware UTC; `new_id` a fresh UUIDv7 as text."""
+
+    def __init__(
+        self, store: Store, live: Live, clock: Callable[[], datetime], new_id: Callable[[], str]
+    ) -> None:
+        self._store = store
+        self._live = live
+        self._clock = clock
+        self._new_id = new_id
+
+    async def decide(self, request: DecisionRequest) -> bytes:
+        """The reply to one request, committed. Raises Rejected or StoreUnavailable, and then nothing was."""
+        (result,) = await self.decide_all([request])
+        if isinstance(result, NextBestActionError):
+            raise result
+        return result
+
+    async def decide_all(
+        self, requests: Sequence[DecisionRequest | NextBestActionError]
+    ) -> list[bytes | NextBestActionError]:
+        """The replies to many, committed together. A request that fails does not touch its neighbours;
+        one that is an error already stays that error. Raises StoreUnavailable if none could be committed."""
+        prepared = [await self._prepared(request) for request in requests]
+        fresh = [item for item in prepared if isinstance(item, DecisionRecord)]
+        committed = iter(await self._store.commit_decisions(fresh) if fresh else ())
+        return [
+            _answer(item, next(committed)) if isinstance(item, DecisionRecord) else item for item in prepared
+        ]
+
+    async def _prepared(
+        self, request: DecisionRequest | NextBestActionError
+    ) -> DecisionRecord | bytes | NextBestActionError:
+        if isinstance(request, NextBestActionError):
+            return request
+        try:
+            return await self._prepare(request)
+        except NextBestActionError as error:
+            return error
+
+    async def _prepare(self, request: DecisionRequest) -> DecisionRecord | bytes:
+        serving = self._live.serving
+        facts_given, placements = _check(request, serving)
+        timeout = request.timeout_ms / 1000
+        asked_for = request.identity
+        identity = None if asked_for is None else Identity(asked_for.type, asked_for.value)
+        customer_id, degraded = await resolve(self._store, request.customer_id, identity, timeout)
+        content = _content_hash(request) if request.request_id is not None else ""
+        if request.request_id is not None:
+            earlier = await self._store.decision_of_request(customer_id or "", request.request_id)
+            if earlier is not None:
+                return _same_request(earlier, content).reply
+        now = self._clock()
+        known = await gather(self._store, serving.published.compiled, customer_id, now, timeout)
+        inputs = Inputs(
+            decision_id=self._new_id(),
+            now=now,
+            customer_id=customer_id,
+            channel=request.channel,
+            placements=placements,
+            facts={**known.facts, **facts_given},
+            consents=known.consents,
+            stops=known.stops,
+            degraded=(*degraded, *known.degraded),
+        )
+        asked = Asked(request.request_id, request.explain)
+        made = decide(inputs, serving.published.compiled, serving.snapshots)
+        return DecisionRecord(
+            decision_id=inputs.decision_id,
+            customer_id=customer_id or "",
+            request_id=request.request_id,
+            request_hash=content,
+            decided_at=now,
+            channel=request.channel,
+            mode=request.mode,
+            catalog_version=made.catalog_version,
+            snapshots=made.snapshots,
+            inputs=recorded(inputs, asked),
+            reply=reply_bytes(made, serving.published, asked),
+        )
+
+
+def _check(
+    request: DecisionRequest, serving: Serving
+) -> tuple[dict[str, Value], tuple[tuple[str, int], ...]]:
+    catalog = serving.published.compiled
+    errors: list[FieldError] = []
+    if request.channel not in catalog.channels:
+        known = ", ".join(catalog.channels)
+        errors.append(FieldError("channel", "unknown_channel", f"there are the channels {known}"))
+        raise _invalid(errors)
+    placements: list[tuple[str, int]] = []
+    for number, asked in enumerate(request.placements):
+        candidates = catalog.candidates.get(asked.id)
+        if candidates is None or candidates.channel.id != request.channel:
+            here = ", ".join(p.id for p in catalog.model.placements if p.channel == request.channel)
+            message = f"the channel '{request.channel}' has the placements {here or '(none)'}"
+            errors.append(FieldError(f"placements[{number}].id", "unknown_placement", message))
+            continue
+        slots = candidates.placement.slots
+        if asked.limit is not None and asked.limit > slots:
+            message = f"the placement '{asked.id}' has {slots} slot(s)"
+            errors.append(FieldError(f"placements[{number}].limit", "over_limit", message))
+        placements.append((asked.id, asked.limit or slots))
+    facts = given_facts(catalog, request.channel, request.context, request.profile, errors)
+    if errors:
+        raise _invalid(errors)
+    return facts, tuple(placements)
+
+
+def _invalid(errors: Sequence[FieldError]) -> Rejected:
+    return Rejected(422, "invalid_request", "The request does not fit the published catalog.", errors)
+
+
+def _answer(mine: DecisionRecord, committed: DecisionRecord) -> bytes | NextBestActionError:
+    if committed.decision_id == mine.decision_id:
+        return mine.reply
+    try:
+        return _same_request(committed, mine.request_hash).reply
+    except Rejected as error:
+        return error
+
+
+def _same_request(earlier: DecisionRecord, content: str) -> DecisionRecord:
+    if earlier.request_hash != content:
+        message = "this request_id was used before for another request"
+        detail = "A request_id names one request; this one asks for something else."
+        raise Rejected(
+            409, "request_id_reused", detail, [FieldError("request_id", "request_id_reused", message)]
+        )
+    return earlier
+
+
+def _content_hash(request: DecisionRequest) -> str:
+    content = orjson.dumps(request.model_dump(exclude={"request_id"}), option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def recorded(inputs: Inputs, asked: Asked) -> bytes:
+    """What the ledger keeps to make the decision again."""
+    return orjson.dumps({**inputs.to_json(), "request_id": asked.request_id, "explain": asked.explain})
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """Recorded inputs, read back."""
+
+    inputs: Inputs
+    asked: Asked
+
+
+def read_recorded(content: bytes) -> Recorded:
+    """The inverse of `recorded`."""
+    raw = orjson.loads(content)
+    return Recorded(Inputs.from_json(raw), Asked(raw["request_id"], raw["explain"]))

@@ -1,0 +1,150 @@
+"""What a process serves at this moment: one catalog and its snapshots, swapped as a whole.
+
+New versions are compiled beside the old one, in a thread (parsing, decompression and linear algebra
+release the interpreter for the most part), and then swapped by one assignment, so no decision ever sees
+half of a change. What past decisions were made with is loaded again on demand, for replays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from arbitration.errors import NextBestActionError, SnapshotError
+from arbitration.policy.state import State
+from arbitration.snapshot import PRIOR, Snapshot, serve
+from decision.errors import Rejected
+from decision.publishing import Published, load_published
+from decision.storage.port import Store
+
+log = logging.getLogger(__name__)
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+_REMEMBERED = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A catalog and, per policy, the snapshot it decides with."""
+
+    published: Published
+    snapshots: Mapping[str, Snapshot]
+    learned: Mapping[str, str]
+
+
+class Live:
+    """The live `Serving` of this process, and the way to past ones."""
+
+    def __init__(self, store: Store, poll_seconds: float = 0.5) -> None:
+        self._store = store
+        self._poll_seconds = poll_seconds
+        self._serving: Serving | None = None
+        self._catalogs: OrderedDict[str, Published] = OrderedDict()
+        self._snapshots: OrderedDict[tuple[str, str, str], Snapshot] = OrderedDict()
+        self._refreshing = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def serving(self) -> Serving:
+        """What decisions are made with now. Raises Rejected (503) while no catalog is published."""
+        if self._serving is None:
+            raise Rejected(503, "no_catalog", "No catalog has been published yet.")
+        return self._serving
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is anything to decide with."""
+        return self._serving is not None
+
+    async def start(self) -> None:
+        """Loads what is live and begins to watch for newer versions."""
+        await self.refresh()
+        self._task = asyncio.create_task(self._watch(), name="live")
+
+    async def stop(self) -> None:
+        """Ends the watch."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def refresh(self) -> None:
+        """Swaps to the newest catalog and snapshots, if they are newer than what is served."""
+        async with self._refreshing:
+            publication = await self._store.live_catalog()
+            if publication is None:
+                return
+            learned = await self._store.live_snapshots()
+            serving = self._serving
+            if (
+                serving is not None
+                and serving.published.version == publication.version
+                and serving.learned == learned
+            ):
+                return
+            published = await self.published(publication.version)
+            snapshots = {
+                policy: await self._serve_or_keep(published, policy, learned.get(policy, PRIOR))
+                for policy in published.compiled.policies
+            }
+            self._serving = Serving(published, snapshots, learned)
+
+    async def published(self, version: str) -> Published:
+        """A catalog version, live or past. Raises Rejected (404) where it is not known."""
+        if version not in self._catalogs:
+            document = await self._store.catalog(version)
+            if document is None:
+                raise Rejected(404, "unknown_catalog_version", "There is no such catalog version.")
+            _remember(self._catalogs, version, await asyncio.to_thread(load_published, version, document))
+        self._catalogs.move_to_end(version)
+        return self._catalogs[version]
+
+    async def snapshot(self, published: Published, policy: str, version: str) -> Snapshot:
+        """A snapshot of a policy, live or past, over the arms of a catalog. Raises SnapshotError."""
+        key = (published.version, policy, version)
+        if key not in self._snapshots:
+            content = None
+            if version != PRIOR:
+                record = await self._store.snapshot(version)
+                if record is None:
+                    raise SnapshotError(f"there is no snapshot {version}")
+                content = record.content
+            _remember(
+                self._snapshots, key, await asyncio.to_thread(_load, published, policy, version, content)
+            )
+        self._snapshots.move_to_end(key)
+        return self._snapshots[key]
+
+    async def _serve_or_keep(self, published: Published, policy: str, version: str) -> Snapshot:
+        try:
+            return await self.snapshot(published, policy, version)
+        except SnapshotError:
+            log.exception("snapshot %s of policy %s is refused", version, policy)
+        old = self._serving
+        if old is not None and old.published is published and policy in old.snapshots:
+            return old.snapshots[policy]
+        return await self.snapshot(published, policy, PRIOR)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self._poll_seconds)
+            try:
+                await self.refresh()
+            except NextBestActionError:
+                log.exception("the newest catalog or snapshot could not be loaded; the old one keeps serving")
+
+
+def _load(published: Published, policy: str, version: str, content: bytes | None) -> Snapshot:
+    state = None if content is None else State.from_bytes(content)
+    return serve(published.compiled, policy, state, version)
+
+
+def _remember(cache: OrderedDict[K, V], key: K, value: V) -> None:
+    cache[key] = value
+    while len(cache) > _REMEMBERED:
+        cache.popitem(last=False)

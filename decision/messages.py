@@ -1,0 +1,372 @@
+"""The messages of the HTTP contract: what is asked, and what is answered."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import model_validator as validator
+
+from arbitration.catalog.model import Outcome
+from arbitration.facts import MAX_STRING
+
+
+class Message(BaseModel):
+    """Base of what callers send: strict types, no unknown fields."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Reply(BaseModel):
+    """Base of what is answered."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+def _utc(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        raise ValueError("a time needs its offset: 2026-01-31T08:00:00Z")
+    return moment
+
+
+def _time(raw: object) -> object:
+    if isinstance(raw, str):
+        return datetime.fromisoformat(raw)
+    if isinstance(raw, datetime):
+        return raw
+    raise ValueError("a time is an RFC 3339 string")
+
+
+Key = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Time = Annotated[datetime, BeforeValidator(_time), AfterValidator(_utc)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Facts = Annotated[dict[Annotated[str, StringConstraints(max_length=64)], Any], Field(max_length=256)]
+
+
+class IdentityMessage(Message):
+    """A name under which a customer is known elsewhere."""
+
+    type: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+    value: Annotated[str, StringConstraints(min_length=1, max_length=MAX_STRING)]
+
+
+class PlacementRequest(Message):
+    """A placement to fill, with at most `limit` items (default: all its slots)."""
+
+    id: Key
+    limit: Annotated[int, Field(ge=1, le=50)] | None = None
+
+
+class DecisionRequest(Message):
+    """What is asked: for whom, where, in which situation."""
+
+    request_id: Annotated[Key | None, Field(description="Repeating it repeats the reply.")] = None
+    customer_id: Key | None = None
+    identity: IdentityMessage | None = None
+    channel: Key
+    placements: Annotated[list[PlacementRequest], Field(min_length=1, max_length=20)]
+    context: Facts = Field(default_factory=dict)
+    profile: Annotated[Facts, Field(description="Attributes that override the stored ones.")] = Field(
+        default_factory=dict
+    )
+    mode: Annotated[
+        Literal["live", "dry_run"], Field(description="`dry_run`: nothing counted, nothing learned.")
+    ] = "live"
+    activation: Literal["immediate"] = "immediate"
+    timeout_ms: Annotated[int, Field(ge=1, le=60_000, description="For gathering what is known.")] = 150
+    explain: bool = False
+
+    @validator(mode="after")
+    def _one_customer(self) -> Self:
+        if (self.customer_id is None) == (self.identity is None):
+            raise ValueError("give either customer_id or identity")
+        names = [placement.id for placement in self.placements]
+        if len(set(names)) < len(names):
+            raise ValueError("placements: each placement once")
+        return self
+
+
+class BatchRequest(Message):
+    """Up to 1,000 requests; each is answered on its own."""
+
+    requests: Annotated[list[Any], Field(min_length=1, max_length=1000)]
+
+
+class ResponseMessage(Message):
+    """Something that came back for one item of a decision."""
+
+    response_id: Annotated[Key, Field(description="Counts once, however often it is sent.")]
+    decision_id: Key
+    treatment: Key
+    outcome: Outcome
+    value: Number | None = None
+    occurred_at: Time | None = None
+
+
+class CustomerMessage(Message):
+    """A customer's profile, as a whole."""
+
+    attributes: Facts = Field(default_factory=dict)
+    scores: Facts = Field(default_factory=dict)
+    consents: Annotated[dict[str, str], Field(max_length=256)] = Field(default_factory=dict)
+    identities: Annotated[list[IdentityMessage], Field(max_length=64)] = Field(default_factory=list)
+
+
+class CustomerPatch(Message):
+    """A change of a profile: what is given is set, null removes (RFC 7396), identities are added."""
+
+    attributes: Facts = Field(default_factory=dict)
+    scores: Facts = Field(default_factory=dict)
+    consents: Annotated[dict[str, str | None], Field(max_length=256)] = Field(default_factory=dict)
+    identities: Annotated[list[IdentityMessage], Field(max_length=64)] = Field(default_factory=list)
+
+
+class ImportLine(CustomerMessage):
+    """One line of an import."""
+
+    customer_id: Key
+
+
+class RollbackRequest(Message):
+    """The version to go back to."""
+
+    version: Key
+
+
+class ItemReply(Reply):
+    """One pick. For a fallback, action, group, treatment and the numbers are null."""
+
+    action: str | None
+    group: str | None
+    treatment: str | None
+    rank: int
+    content: dict[str, str]
+    propensity: float | None
+    priority: float | None
+    selection_probability: float
+    is_fallback: bool
+    reasons: list[str]
+
+
+class PlacementReply(Reply):
+    """The slate of one placement; `no_action_reason` where it is empty."""
+
+    id: str
+    items: list[ItemReply]
+    no_action_reason: str | None
+
+
+class FunnelStep(Reply):
+    """How many arms were left after a stage."""
+
+    stage: str
+    remaining: int
+
+
+class RemovedArm(Reply):
+    """An arm that was removed: where, why, by which rule, and what the rule saw."""
+
+    treatment: str
+    action: str
+    stage: str
+    reason: str
+    rule: str | None
+    values: dict[str, Any]
+
+
+class RankedArm(Reply):
+    """An arm that was left: every factor of its priority; its probability in the first slot."""
+
+    treatment: str
+    action: str
+    tier: int
+    propensity: float
+    posterior_mean: float
+    posterior_sd: float
+    context_weight: float
+    value: float
+    lever: float
+    priority: float
+    selection_probability: float
+
+
+class SlotReply(Reply):
+    """How one slot was filled: the uniform number drawn and each arm's probability."""
+
+    rank: int
+    treatment: str
+    draw: float
+    probabilities: dict[str, float]
+
+
+class PlacementExplanation(Reply):
+    """Why a placement shows what it shows."""
+
+    id: str
+    policy: str
+    funnel: list[FunnelStep]
+    removed: list[RemovedArm]
+    ranked: list[RankedArm]
+    slots: list[SlotReply]
+    no_action_reason: str | None
+
+
+class ExplanationReply(Reply):
+    """Why a decision came out as it did."""
+
+    decision_id: str
+    placements: list[PlacementExplanation]
+
+
+class DecisionReply(Reply):
+    """The decision. `explanation` is there when it was asked for."""
+
+    decision_id: str
+    request_id: str | None
+    customer_id: str | None
+    decided_at: str
+    catalog_version: str
+    placements: list[PlacementReply]
+    control_group: str | None
+    degraded: list[str]
+    explanation: ExplanationReply | None = None
+
+
+class FieldProblem(Reply):
+    """One thing wrong: the field, a code, a sentence; for catalogs also where it was written."""
+
+    field: str
+    code: str
+    message: str
+    file: str | None = None
+    line: int | None = None
+    column: int | None = None
+    excerpt: str | None = None
+
+
+class Problem(Reply):
+    """An error in the one shape all errors have (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: list[FieldProblem] = Field(default_factory=list)
+
+
+class BatchResult(Reply):
+    """The outcome of one request of a batch: a decision, or a problem."""
+
+    status: int
+    decision: DecisionReply | None = None
+    problem: Problem | None = None
+
+
+class BatchReply(Reply):
+    """Results in the order of the requests."""
+
+    results: list[BatchResult]
+
+
+class ReplayReply(Reply):
+    """Whether deciding again gave the same bytes, and the decision as it came out now."""
+
+    identical: bool
+    decision: DecisionReply
+
+
+class RecordedReply(Reply):
+    """How many responses were new, and how many were known already."""
+
+    recorded: int
+    duplicates: int
+
+
+class CustomerReply(Reply):
+    """A profile as stored."""
+
+    customer_id: str
+    attributes: dict[str, Any]
+    scores: dict[str, Any]
+    consents: dict[str, str]
+    identities: list[IdentityMessage]
+
+
+class HistoryResponse(Reply):
+    """A response, in a history."""
+
+    response_id: str
+    treatment: str
+    outcome: str
+    value: float | None
+    occurred_at: str
+
+
+class HistoryDecision(Reply):
+    """A decision, in a history, with what came back for it."""
+
+    decision_id: str
+    decided_at: str
+    channel: str
+    mode: str
+    treatments: list[str]
+    responses: list[HistoryResponse]
+
+
+class HistoryReply(Reply):
+    """The newest decisions of a customer, newest first."""
+
+    customer_id: str
+    decisions: list[HistoryDecision]
+
+
+class ImportError_(Reply):
+    """A line that was not imported."""
+
+    line: int
+    errors: list[FieldProblem]
+
+
+class ImportReply(Reply):
+    """What an import did. `errors` holds the first hundred rejected lines."""
+
+    imported: int
+    rejected: int
+    errors: list[ImportError_]
+
+
+class CatalogReply(Reply):
+    """The live catalog: its version and the whole model."""
+
+    version: str
+    catalog: dict[str, Any]
+
+
+class ValidationReply(Reply):
+    """Whether a catalog could be published, and everything that is wrong with it."""
+
+    valid: bool
+    version: str | None
+    problems: list[FieldProblem]
+
+
+class PublicationReply(Reply):
+    """A published version."""
+
+    version: str
+    published_at: str
+    live: bool
+
+
+class VersionsReply(Reply):
+    """Publications, newest first."""
+
+    versions: list[PublicationReply]
+
+
+class HealthReply(Reply):
+    """Whether the process is well."""
+
+    status: str

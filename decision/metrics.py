@@ -1,0 +1,30 @@
+"""What the service counts, for Prometheus."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+
+_BUCKETS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
+
+
+class Metrics:
+    """Counters of one process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self.decisions = Counter(
+            "decisions_total", "Requests for a decision, by result.", ["result"], registry=self._registry
+        )
+        self.seconds = Histogram(
+            "decision_seconds",
+            "From the request being read to its decision being durable.",
+            buckets=_BUCKETS,
+            registry=self._registry,
+        )
+        self.responses = Counter(
+            "responses_total", "Responses taken in, by outcome.", ["outcome"], registry=self._registry
+        )
+
+    def exposition(self) -> bytes:
+        """The text that Prometheus scrapes."""
+        return generate_latest(self._registry)

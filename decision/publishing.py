@@ -1,0 +1,48 @@
+"""From an authored document to a catalog that can serve: the one place where both are checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import orjson
+
+from arbitration.catalog.compile import CompiledCatalog, canonical, compile_catalog, compile_document
+from arbitration.catalog.problems import Problem, Source
+from arbitration.catalog.validate import check
+from decision.content import Templates, parse_templates, template_problems
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A catalog ready to decide and to render with. Immutable."""
+
+    version: str
+    compiled: CompiledCatalog
+    templates: Templates
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The outcome of checking a document: ready to publish, or every problem there is."""
+
+    published: Published | None
+    document: bytes
+    problems: tuple[Problem, ...]
+
+
+def check_document(source: Source) -> Checked:
+    """Checks a document whole. `document` is its canonical JSON, to be stored under the version."""
+    result = check(source)
+    problems = [*result.problems, *template_problems(source, result.declared, result.unknown)]
+    if result.catalog is None or problems:
+        return Checked(None, b"", tuple(problems))
+    return Checked(_publish(compile_catalog(result.catalog)), canonical(result.catalog), ())
+
+
+def load_published(version: str, document: bytes) -> Published:
+    """The catalog stored as `version`. Raises CatalogError if this code cannot serve it any more."""
+    return _publish(compile_document(orjson.loads(document), version))
+
+
+def _publish(compiled: CompiledCatalog) -> Published:
+    return Published(compiled.version, compiled, parse_templates(compiled))

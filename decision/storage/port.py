@@ -6,7 +6,7 @@ durable. All times are timezone-aware UTC. Every method may raise `StoreUnavaila
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -154,7 +154,8 @@ class Ledger(Protocol):
     async def commit_decisions(self, records: Sequence[DecisionRecord]) -> list[DecisionRecord]:
         """Commits each record, or finds the one committed earlier with its customer and `request_id`.
 
-        Returns, per record, the one that is in the ledger (the first wins; also within one call).
+        Returns, per record, the one that is in the ledger (the first wins; also within one call). Raises
+        Conflict (field `decision_id`) where an id was used before for another decision.
         """
 
     async def decision(self, decision_id: str) -> DecisionRecord | None:
@@ -210,7 +211,10 @@ class Learning(Protocol):
     async def unread(
         self, cursor: Cursor, limit: int
     ) -> tuple[list[DecisionRecord], list[ResponseRecord], Cursor]:
-        """Up to `limit` decisions and `limit` responses after `cursor`, in commit order, and the new cursor."""
+        """Up to `limit` decisions and `limit` responses after `cursor`, in commit order; the new cursor.
+
+        A response may come before its decision: each list has its own limit.
+        """
 
     async def labels(self, decision_ids: Sequence[str]) -> dict[tuple[str, str], Label]:
         """The labels there are for these decisions, by (decision_id, treatment)."""
@@ -218,13 +222,23 @@ class Learning(Protocol):
     async def due_labels(self, now: datetime, limit: int) -> list[Label]:
         """Labels whose `due_at` is at or before `now`, oldest first."""
 
-    def learned(self) -> AsyncIterator[tuple[DecisionRecord, Label]]:
+    def learned(self) -> AsyncGenerator[tuple[DecisionRecord, Label], None]:
         """Every label that has an outcome, with its decision: what a state is a sum over."""
 
     async def commit_learning(
-        self, labels: Sequence[Label], snapshots: Sequence[SnapshotRecord], cursor: Cursor
+        self,
+        labels: Sequence[Label],
+        snapshots: Sequence[SnapshotRecord],
+        cursor: Cursor,
+        *,
+        expected: Cursor,
     ) -> None:
-        """Writes (upserts) labels, new snapshots and the cursor in one transaction."""
+        """Writes (upserts) labels, new snapshots and the cursor in one transaction.
+
+        A snapshot stored before becomes its policy's newest again. Raises Conflict (field `cursor`) where
+        the cursor is not at `expected`: another learner has moved it; and (field `snapshots`) where a
+        version names another snapshot.
+        """
 
 
 class Store(Profiles, Ledger, Catalogs, Learning, Protocol):

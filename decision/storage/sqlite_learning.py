@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -72,7 +72,7 @@ class SqliteLearning(Connections):
         )
         return [rows.label(row) for row in found]
 
-    async def learned(self) -> AsyncIterator[tuple[DecisionRecord, Label]]:
+    async def learned(self) -> AsyncGenerator[tuple[DecisionRecord, Label], None]:
         """In the order of (decision_id, treatment). Not one state: labels written meanwhile may be met."""
         last = ("", "")
         while True:
@@ -86,17 +86,26 @@ class SqliteLearning(Connections):
             await asyncio.sleep(0)  # a long read must not keep others from the event loop
 
     async def commit_learning(
-        self, labels: Sequence[Label], snapshots: Sequence[SnapshotRecord], cursor: Cursor
+        self,
+        labels: Sequence[Label],
+        snapshots: Sequence[SnapshotRecord],
+        cursor: Cursor,
+        *,
+        expected: Cursor,
     ) -> None:
-        await self._write(partial(_commit, tuple(labels), tuple(snapshots), cursor))
+        await self._write(partial(_commit, tuple(labels), tuple(snapshots), cursor, expected))
 
 
 def _commit(
     labels: Sequence[Label],
     snapshots: Sequence[SnapshotRecord],
     cursor: Cursor,
+    expected: Cursor,
     connection: sqlite3.Connection,
 ) -> None:
+    row = connection.execute("SELECT decisions, responses FROM learner_cursor").fetchone()
+    if (Cursor() if row is None else Cursor(*row)) != expected:
+        raise Conflict("cursor", "another learner has moved the cursor")
     connection.executemany(
         f"INSERT INTO labels ({_LABEL}) VALUES (?, ?, ?, ?)"
         " ON CONFLICT (decision_id, treatment) DO UPDATE SET outcome = excluded.outcome,"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -70,6 +70,13 @@ def snapshot(version: str, policy: str = "renewal", content: bytes = b"\x00state
     return SnapshotRecord(version, policy, NOW, content)
 
 
+async def learn(
+    store: Store, labels: Sequence[Label], snapshots: Sequence[SnapshotRecord], cursor: Cursor
+) -> None:
+    """Commits learning from wherever the cursor is."""
+    await store.commit_learning(labels, snapshots, cursor, expected=await store.cursor())
+
+
 async def learned(store: Store) -> list[tuple[str, Label]]:
     return sorted([(record.decision_id, label) async for record, label in store.learned()], key=str)
 
@@ -111,7 +118,7 @@ async def test_reopening_keeps_everything(new_store: Callable[[], Store]) -> Non
     await first.commit_decisions([decided("d-1", "r-1")])
     await first.commit_responses([answered("e-1", stop)])
     await first.publish_catalog("v1", b"document", NOW)
-    await first.commit_learning([Label("d-1", "t", None, NOW)], [snapshot("s1")], Cursor(1, 1))
+    await learn(first, [Label("d-1", "t", None, NOW)], [snapshot("s1")], Cursor(1, 1))
     await first.close()
 
     again = new_store()
@@ -526,9 +533,9 @@ async def test_unread_skips_nothing_under_concurrent_commits(store: Store, other
 
 async def test_labels_are_kept_and_replaced(store: Store) -> None:
     shown = [Label("d-1", "a", None, NOW), Label("d-1", "b", None, NOW + DAY), Label("d-2", "a", None, NOW)]
-    await store.commit_learning(shown, [], Cursor(3, 0))
+    await learn(store, shown, [], Cursor(3, 0))
     clicked = Label("d-1", "a", "click", None)
-    await store.commit_learning([clicked], [], Cursor(3, 1))
+    await learn(store, [clicked], [], Cursor(3, 1))
     assert await store.labels(["d-1", "unknown"]) == {("d-1", "a"): clicked, ("d-1", "b"): shown[1]}
     assert await store.labels([]) == {}
     assert await store.cursor() == Cursor(3, 1)
@@ -543,7 +550,7 @@ async def test_due_labels_come_oldest_first(store: Store) -> None:
         Label("d-4", "t", "click", None),
         Label("d-5", "t", None, NOW - second),
     ]
-    await store.commit_learning(labels, [], Cursor())
+    await learn(store, labels, [], Cursor())
     assert await store.due_labels(NOW, 10) == [labels[1], labels[4], labels[0]]
     assert await store.due_labels(NOW, 1) == [labels[1]]
 
@@ -553,7 +560,7 @@ async def test_learned_is_every_label_with_an_outcome_and_its_decision(store: St
     await store.commit_decisions([decided(f"d-{n:04}") for n in range(many)])
     labels = [Label(f"d-{n:04}", arm, "no_response", None) for n in range(many) for arm in ("a", "b", "c")]
     open_label = Label("d-0003", "d", None, NOW)
-    await store.commit_learning([*labels, open_label], [], Cursor())
+    await learn(store, [*labels, open_label], [], Cursor())
     met = [(record, label) async for record, label in store.learned()]
     assert sorted((label for _, label in met), key=str) == sorted(labels, key=str)
     assert all(record == decided(label.decision_id) for record, label in met)
@@ -561,7 +568,7 @@ async def test_learned_is_every_label_with_an_outcome_and_its_decision(store: St
 
 async def test_learned_can_be_left_early(store: Store) -> None:
     await store.commit_decisions([decided("d-1"), decided("d-2")])
-    await store.commit_learning([Label(f"d-{n}", "t", "click", None) for n in (1, 2)], [], Cursor())
+    await learn(store, [Label(f"d-{n}", "t", "click", None) for n in (1, 2)], [], Cursor())
     met = store.learned()
     async for _ in met:
         break
@@ -570,27 +577,26 @@ async def test_learned_can_be_left_early(store: Store) -> None:
 
 
 async def test_the_newest_snapshot_of_each_policy_is_live(store: Store, other: Store) -> None:
-    await store.commit_learning([], [snapshot("s1"), snapshot("w1", "welcome", b"w")], Cursor(1, 1))
-    await store.commit_learning(
-        [], [snapshot("s2", content=b"2"), snapshot("s3", content=b"3")], Cursor(2, 2)
-    )
+    await learn(store, [], [snapshot("s1"), snapshot("w1", "welcome", b"w")], Cursor(1, 1))
+    await learn(store, [], [snapshot("s2", content=b"2"), snapshot("s3", content=b"3")], Cursor(2, 2))
     assert await other.live_snapshots() == {"renewal": "s3", "welcome": "w1"}
     assert await other.snapshot("s1") == snapshot("s1")
 
 
 async def test_a_snapshot_that_comes_back_is_the_newest_again(store: Store) -> None:
     for version in ("s1", "s2"):
-        await store.commit_learning([], [snapshot(version)], Cursor())
-    await store.commit_learning([], [replace(snapshot("s1"), created_at=NOW + DAY)], Cursor())
+        await learn(store, [], [snapshot(version)], Cursor())
+    await learn(store, [], [replace(snapshot("s1"), created_at=NOW + DAY)], Cursor())
     assert await store.live_snapshots() == {"renewal": "s1"}
     assert await store.snapshot("s1") == snapshot("s1")
 
 
 async def test_a_failing_learning_commit_leaves_everything_as_it_was(store: Store) -> None:
     label = Label("d-1", "t", None, NOW)
-    await store.commit_learning([label], [snapshot("s1")], Cursor(1, 1))
+    await learn(store, [label], [snapshot("s1")], Cursor(1, 1))
     with pytest.raises(Conflict) as refused:
-        await store.commit_learning(
+        await learn(
+            store,
             [Label("d-1", "t", "click", None), Label("d-2", "t", None, NOW)],
             [snapshot("s2", content=b"2"), snapshot("s1", content=b"other")],
             Cursor(2, 2),
@@ -600,3 +606,15 @@ async def test_a_failing_learning_commit_leaves_everything_as_it_was(store: Stor
     assert await store.labels(["d-1", "d-2"]) == {("d-1", "t"): label}
     assert await store.live_snapshots() == {"renewal": "s1"}
     assert await store.snapshot("s2") is None
+
+
+async def test_learning_from_another_cursor_is_refused_whole(store: Store) -> None:
+    await learn(store, [], [snapshot("s1")], Cursor(3, 3))
+    with pytest.raises(Conflict) as refused:
+        await store.commit_learning(
+            [Label("d-1", "t", "click", None)], [snapshot("s2")], Cursor(4, 4), expected=Cursor(2, 3)
+        )
+    assert refused.value.field == "cursor"
+    assert await store.cursor() == Cursor(3, 3)
+    assert await store.live_snapshots() == {"renewal": "s1"}
+    assert await store.labels(["d-1"]) == {}

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
-from threading import Barrier
 
 import pytest
 
@@ -44,20 +44,34 @@ def test_every_migration_is_applied_once(connection: sqlite3.Connection) -> None
     assert applied(connection) == numbers()
 
 
-def test_many_may_open_a_new_file_at_once(tmp_path: Path) -> None:
-    many = 8
-    for turn in range(5):
-        path, barrier = tmp_path / f"{turn}.db", Barrier(many)
+# Every process opens the same new files, one after the other, as soon as it is told to begin.
+_OPENS = """
+import sqlite3, sys
+from contextlib import closing
+from decision.storage.migrate import migrate
 
-        def opening(path: Path = path, barrier: Barrier = barrier) -> list[int]:
-            with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-                barrier.wait()
-                migrate(connection)
-                return applied(connection)
+print("ready", flush=True)
+sys.stdin.readline()
+for n in range(60):
+    with closing(sqlite3.connect(f"{sys.argv[1]}/{n}.db", isolation_level=None)) as connection:
+        migrate(connection)
+"""
 
-        with ThreadPoolExecutor(many) as pool:
-            results = [future.result() for future in [pool.submit(opening) for _ in range(many)]]
-        assert results == [numbers()] * many
+
+def test_many_processes_may_open_a_new_file_at_once(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        command = [sys.executable, "-c", _OPENS, str(tmp_path)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        processes = [stack.enter_context(subprocess.Popen(command, **pipes)) for _ in range(6)]
+        assert [process.stdout.readline() for process in processes] == ["ready\n"] * 6
+        for process in processes:
+            process.stdin.write("\n")
+            process.stdin.flush()
+        errors = [process.communicate()[1] for process in processes]
+    assert errors == [""] * 6
+    for n in range(60):
+        with closing(sqlite3.connect(tmp_path / f"{n}.db")) as connection:
+            assert applied(connection) == numbers()
 
 
 def test_a_failing_migration_leaves_nothing_behind(

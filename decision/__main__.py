@@ -1,0 +1,5 @@
+"""`python -m decision` is `decision`."""
+
+from decision.cli import main
+
+main()

@@ -1,0 +1,219 @@
+"""The command line: `decision …`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from arbitration.errors import NextBestActionError
+from decision.errors import Rejected
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+catalog_app = typer.Typer(no_args_is_help=True, help="Check, publish and compare catalogs.")
+import_app = typer.Typer(no_args_is_help=True, help="Bring data in.")
+app.add_typer(catalog_app, name="catalog")
+app.add_typer(import_app, name="import")
+
+console = Console()
+complaints = Console(stderr=True)
+
+CatalogPath = Annotated[Path, typer.Argument(help="A directory of YAML files, or one document.")]
+StoreUrl = Annotated[
+    str, typer.Option("--store", envvar="DECISION_STORE", help="Where everything is kept: sqlite:PATH")
+]
+Interval = Annotated[float, typer.Option(help="Seconds between two rounds of learning.", min=0.05)]
+DEFAULT_STORE = "sqlite:decision.db"
+
+
+def main() -> None:
+    """Entry point. A fault we know becomes one line and exit code 1, anything else a traceback."""
+    # Decisions are many small products; threads of the linear algebra would only get in each other's way.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        app()
+    except Rejected as error:
+        complaints.print(f"[red]{error.detail}[/red]", highlight=False)
+        for fault in error.errors:
+            complaints.print(f"  {fault.field}: {fault.message}", markup=False, highlight=False)
+        raise SystemExit(1) from None
+    except NextBestActionError as error:
+        complaints.print(str(error), markup=False, highlight=False)
+        raise SystemExit(1) from None
+
+
+@app.command()
+def serve(
+    store: StoreUrl = DEFAULT_STORE,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    learner: Annotated[bool, typer.Option(help="Run the learner beside the API.")] = True,
+    interval: Interval = 1.0,
+) -> None:
+    """Serve the HTTP API, and learn."""
+    from decision.serving import serve as run
+
+    run(store, host, port, learner=learner, interval=interval)
+
+
+@app.command()
+def learn(store: StoreUrl = DEFAULT_STORE, interval: Interval = 1.0) -> None:
+    """Run only the learner."""
+    from decision.serving import learn as run
+
+    run(store, interval)
+
+
+@app.command()
+def replay(
+    decision_id: Annotated[str, typer.Argument(help="The id of a recorded decision.")],
+    store: StoreUrl = DEFAULT_STORE,
+) -> None:
+    """Make a recorded decision again and compare it byte for byte."""
+    replayed = _run(_replay(store, decision_id))
+    console.print_json(replayed.reply.decode())
+    if not replayed.identical:
+        complaints.print("[red]not identical[/red]")
+        raise typer.Exit(1)
+    console.print("[green]identical[/green]")
+
+
+async def _replay(url: str, decision_id: str) -> Any:
+    from decision.live import Live
+    from decision.replaying import Replaying
+
+    async with _opened(url) as store:
+        return await Replaying(store, Live(store)).replay(decision_id)
+
+
+@catalog_app.command()
+def validate(
+    path: CatalogPath,
+) -> None:
+    """Report everything that is wrong with a catalog, at once."""
+    checked = _checked(path)
+    assert checked.published is not None
+    catalog = checked.published.compiled
+    arms = len(catalog.arms)
+    console.print(
+        f"[green]valid[/green] {checked.published.version}: {len(catalog.model.actions)} actions, {arms} treatments"
+    )
+
+
+@catalog_app.command()
+def publish(
+    path: CatalogPath,
+    store: StoreUrl = DEFAULT_STORE,
+) -> None:
+    """Check a catalog and make it live; running services take it up within two seconds."""
+    checked = _checked(path)
+    assert checked.published is not None
+    _run(_publish(store, checked.published.version, checked.document))
+    console.print(f"[green]published[/green] {checked.published.version}")
+
+
+async def _publish(url: str, version: str, document: bytes) -> None:
+    from decision.api.context import utc_now
+
+    async with _opened(url) as store:
+        await store.publish_catalog(version, document, utc_now())
+
+
+@catalog_app.command()
+def diff(
+    path: CatalogPath,
+    store: StoreUrl = DEFAULT_STORE,
+) -> None:
+    """Show what publishing a catalog would change."""
+    import orjson
+
+    from decision.diffing import differences
+
+    after = orjson.loads(_checked(path).document)
+    found = differences(_run(_live_document(store)), after)
+    signs = {"added": "[green]+[/green]", "removed": "[red]-[/red]", "changed": "[yellow]~[/yellow]"}
+    for item in found:
+        console.print(f"{signs[item.kind]} {item.path}", highlight=False, end="")
+        if item.kind == "changed":
+            console.print(f": {item.before!r} → {item.after!r}", markup=False, highlight=False, end="")
+        console.print()
+    if not found:
+        console.print("no difference")
+
+
+async def _live_document(url: str) -> dict[str, Any]:
+    import orjson
+
+    async with _opened(url) as store:
+        live = await store.live_catalog()
+        document = None if live is None else await store.catalog(live.version)
+        return {} if document is None else dict(orjson.loads(document))
+
+
+@import_app.command()
+def customers(
+    file: Annotated[Path, typer.Argument(help="CSV or NDJSON, plain or .gz", exists=True, dir_okay=False)],
+    mapping: Annotated[
+        Path | None, typer.Option("--map", help="Which column goes where.", exists=True)
+    ] = None,
+    rejects: Annotated[Path | None, typer.Option(help="Where refused rows go.")] = None,
+    store: StoreUrl = DEFAULT_STORE,
+) -> None:
+    """Import customer profiles; faulty rows are reported and left out."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(file.name, total=file.stat().st_size)
+
+        def moved(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        summary = _run(_import(store, file, mapping, rejects, moved))
+    console.print(f"[green]{summary.imported} imported[/green], {summary.rejected} rejected")
+    if summary.ignored:
+        console.print(f"columns not used: {', '.join(summary.ignored)}", highlight=False)
+    for line, errors in summary.errors[:20]:
+        for error in errors:
+            console.print(f"  line {line}: {error.field}: {error.message}", markup=False, highlight=False)
+    if summary.rejects_file is not None:
+        console.print(f"rejected rows are in {summary.rejects_file}", highlight=False)
+
+
+def _checked(path: Path) -> Any:
+    from arbitration.errors import CatalogError
+    from decision.catalog_files import read_catalog
+    from decision.publishing import check_document
+
+    source, unreadable = read_catalog(path)
+    checked = check_document(source)
+    if unreadable or checked.published is None:
+        raise CatalogError([*unreadable, *checked.problems])
+    return checked
+
+
+def _opened(url: str) -> Any:
+    from contextlib import asynccontextmanager
+
+    from decision.settings import open_store
+
+    @asynccontextmanager
+    async def opened() -> Any:
+        store = open_store(url)
+        await store.open()
+        try:
+            yield store
+        finally:
+            await store.close()
+
+    return opened()
+
+
+def _run(work: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(work)

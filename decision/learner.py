@@ -1,0 +1,224 @@
+"""The learner: reads the ledger, keeps each policy's sums, and writes them as immutable snapshots.
+
+Labels, snapshots and the cursor move in one transaction that also checks that the cursor is where this
+learner left it. So an event counts exactly once, whether the learner is restarted, killed, or doubled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import numpy as np
+import orjson
+
+from arbitration.catalog.compile import CompiledCatalog
+from arbitration.errors import NextBestActionError, SnapshotError
+from arbitration.inputs import Inputs
+from arbitration.policy.state import State
+from arbitration.snapshot import fingerprint
+from decision.labels import ItemKey, answered, contacted, reward, silent
+from decision.publishing import load_published
+from decision.responding import treatments
+from decision.storage.port import Cursor, DecisionRecord, Label, ResponseRecord, SnapshotRecord, Store
+
+log = logging.getLogger(__name__)
+
+BATCH = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A label that changed: what the item had counted as (None: nothing), and what it counts as now."""
+
+    decision: DecisionRecord
+    treatment: str
+    before: str | None
+    after: str
+
+
+@dataclass
+class _Learned:
+    """What the learner holds in memory; it can always be read back from the store."""
+
+    catalog: CompiledCatalog
+    cursor: Cursor
+    states: dict[str, State]
+    stale: set[str] = field(default_factory=set)
+
+
+class Learner:
+    """Turns the ledger into snapshots. `clock` gives aware UTC."""
+
+    def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
+        self._store = store
+        self._clock = clock
+        self._learned: _Learned | None = None
+        self._catalogs: dict[str, CompiledCatalog] = {}
+
+    async def run(self, interval: float) -> None:
+        """Learns every `interval` seconds until cancelled. What fails is logged and tried again."""
+        while True:
+            try:
+                while await self.step() >= BATCH:
+                    pass
+            except NextBestActionError:
+                log.exception("learning failed; it is tried again from what the store holds")
+            await asyncio.sleep(interval)
+
+    async def step(self, limit: int = BATCH) -> int:
+        """Reads at most `limit` new decisions and responses, and learns what they say.
+
+        Returns how many were read or came due. Raises StoreUnavailable, or Conflict where another
+        learner was faster; the next step then starts from what the store holds.
+        """
+        try:
+            return await self._step(limit)
+        except NextBestActionError:
+            self._learned = None
+            raise
+
+    async def _step(self, limit: int) -> int:
+        learned = await self._current()
+        if learned is None:
+            return 0
+        decisions, responses, cursor = await self._store.unread(learned.cursor, limit)
+        due = await self._store.due_labels(self._clock(), limit)
+        if not (decisions or responses or due or learned.stale):
+            return 0
+        labels, changes = await self._judge(decisions, responses, due)
+        for policy, state in learned.states.items():
+            if _add(state, learned.catalog, policy, changes):
+                learned.stale.add(policy)
+        now = self._clock()
+        snapshots = []
+        for policy in sorted(learned.stale):
+            version, content = await asyncio.to_thread(learned.states[policy].to_bytes)
+            # Policies may have learned the same; their snapshots are still two.
+            snapshots.append(SnapshotRecord(f"{policy}-{version}", policy, now, content))
+        await self._store.commit_learning(labels, snapshots, cursor, expected=learned.cursor)
+        learned.stale.clear()
+        learned.cursor = cursor
+        return max(len(decisions), len(responses), len(due))
+
+    async def _judge(
+        self, decisions: Sequence[DecisionRecord], responses: Sequence[ResponseRecord], due: Sequence[Label]
+    ) -> tuple[list[Label], list[Change]]:
+        """The labels to write, and those of them that change what is learned."""
+        by_id = {decision.decision_id: decision for decision in decisions}
+        wanted = {response.decision_id for response in responses} | {label.decision_id for label in due}
+        by_id |= await self._store.decisions([name for name in wanted if name not in by_id])
+        before = await self._store.labels(list(by_id))
+        labels: dict[ItemKey, Label] = {}
+        for decision in decisions:
+            channel = (await self._catalog(decision.catalog_version)).channels[decision.channel]
+            for label in contacted(decision, channel, treatments(decision), before):
+                labels[label.decision_id, label.treatment] = label
+        for response in responses:
+            key = (response.decision_id, response.treatment)
+            decision = by_id[response.decision_id]
+            channel = (await self._catalog(decision.catalog_version)).channels[decision.channel]
+            changed = answered(response, channel, labels.get(key, before.get(key)))
+            if changed is not None:
+                labels[key] = changed
+        for label in due:
+            labels.setdefault((label.decision_id, label.treatment), silent(label))
+        changes = [
+            Change(by_id[key[0]], key[1], before[key].outcome if key in before else None, label.outcome)
+            for key, label in labels.items()
+            if label.outcome is not None
+        ]
+        return list(labels.values()), changes
+
+    async def _current(self) -> _Learned | None:
+        """What is learned so far, under the live catalog; read back from the store where it must be."""
+        publication = await self._store.live_catalog()
+        if publication is None:
+            return None
+        catalog = await self._catalog(publication.version)
+        learned = self._learned
+        if learned is None:
+            learned = _Learned(catalog, await self._store.cursor(), {})
+            latest = await self._store.live_snapshots()
+            for policy in catalog.policies:
+                state = await self._saved(latest.get(policy))
+                if state is not None and state.fingerprint == fingerprint(catalog, policy):
+                    learned.states[policy] = state
+        learned.catalog = catalog
+        learned.states = {
+            policy: state
+            for policy, state in learned.states.items()
+            if policy in catalog.policies and state.fingerprint == fingerprint(catalog, policy)
+        }
+        for policy in catalog.policies:
+            if policy not in learned.states:
+                learned.states[policy] = await self._relearn(catalog, policy)
+                if learned.states[policy].rows:
+                    learned.stale.add(policy)
+        self._learned = learned
+        return learned
+
+    async def _saved(self, version: str | None) -> State | None:
+        record = None if version is None else await self._store.snapshot(version)
+        if record is None:
+            return None
+        try:
+            return State.from_bytes(record.content)
+        except SnapshotError:
+            log.exception("snapshot %s is refused; its policy is learned again from the ledger", version)
+            return None
+
+    async def _relearn(self, catalog: CompiledCatalog, policy: str) -> State:
+        """A policy's state from every label there is: what the snapshots must always equal."""
+        state = State(fingerprint(catalog, policy), catalog.encoders[policy].size)
+        changes: list[Change] = []
+        async for decision, label in self._store.learned():
+            assert label.outcome is not None
+            changes.append(Change(decision, label.treatment, None, label.outcome))
+            if len(changes) >= BATCH:
+                _add(state, catalog, policy, changes)
+                changes.clear()
+        _add(state, catalog, policy, changes)
+        return state
+
+    async def _catalog(self, version: str) -> CompiledCatalog:
+        if version not in self._catalogs:
+            document = await self._store.catalog(version)
+            assert document is not None, version
+            loaded = await asyncio.to_thread(load_published, version, document)
+            self._catalogs[version] = loaded.compiled
+        return self._catalogs[version]
+
+
+def _add(state: State, catalog: CompiledCatalog, policy: str, changes: Sequence[Change]) -> bool:
+    """Adds changes to a policy's sums; whether there were any that count."""
+    encoder = catalog.encoders[policy]
+    arms: list[str] = []
+    contexts: list[np.ndarray] = []
+    rewards: list[float] = []
+    weights: list[float] = []
+    encoded: dict[str, np.ndarray] = {}
+    for change in changes:
+        channel = catalog.channels.get(change.decision.channel)
+        if channel is None:
+            continue
+        old = None if change.before is None else reward(channel, change.before)
+        new = reward(channel, change.after)
+        if old == new:
+            continue
+        name = change.decision.decision_id
+        if name not in encoded:
+            inputs = Inputs.from_json(orjson.loads(change.decision.inputs))
+            encoded[name] = encoder.encode(inputs.facts, inputs.now)
+        for value, weight in ((old, -1.0), (new, 1.0)):
+            if value is not None:
+                arms.append(change.treatment)
+                contexts.append(encoded[name])
+                rewards.append(value)
+                weights.append(weight)
+    if arms:
+        state.add(arms, np.array(contexts), np.array(rewards), np.array(weights))
+    return bool(arms)

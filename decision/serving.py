@@ -1,0 +1,86 @@
+"""Runs the service: one API process, and beside it the learner as a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Sequence
+
+import uvicorn
+import uvloop
+
+from decision.api.app import create_app
+from decision.api.context import build, utc_now
+from decision.learner import Learner
+from decision.settings import open_store
+
+log = logging.getLogger(__name__)
+
+_RESTART_SECONDS = 1.0
+_GRACE_SECONDS = 10.0
+
+
+def serve(store_url: str, host: str, port: int, *, learner: bool, interval: float) -> None:
+    """Serves until SIGINT or SIGTERM; finishes what is in flight first."""
+    uvloop.run(_serve(store_url, host, port, learner=learner, interval=interval))
+
+
+async def _serve(store_url: str, host: str, port: int, *, learner: bool, interval: float) -> None:
+    app = create_app(build(open_store(store_url)))
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http="httptools",
+        access_log=False,
+        log_config=None,
+        timeout_graceful_shutdown=int(_GRACE_SECONDS),
+    )
+    command = [sys.executable, "-m", "decision", "learn", "--store", store_url, "--interval", str(interval)]
+    task = asyncio.create_task(_keep_running(command)) if learner else None
+    try:
+        await uvicorn.Server(config).serve()
+    finally:
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def _keep_running(command: Sequence[str]) -> None:
+    """Runs a child process, again if it ends; ends it when cancelled."""
+    while True:
+        # A session of its own: Ctrl-C reaches this process, which then ends the child in order.
+        child = await asyncio.create_subprocess_exec(*command, start_new_session=True)
+        try:
+            code = await child.wait()
+        except asyncio.CancelledError:
+            child.terminate()
+            try:
+                await asyncio.wait_for(child.wait(), _GRACE_SECONDS)
+            except TimeoutError:
+                child.kill()
+                await child.wait()
+            raise
+        log.error("the learner ended with code %s; starting it again", code)
+        await asyncio.sleep(_RESTART_SECONDS)
+
+
+def learn(store_url: str, interval: float) -> None:
+    """Runs the learner until SIGINT or SIGTERM."""
+    uvloop.run(_learn(store_url, interval))
+
+
+async def _learn(store_url: str, interval: float) -> None:
+    import signal
+
+    store = open_store(store_url)
+    await store.open()
+    running = asyncio.create_task(Learner(store, utc_now).run(interval))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, running.cancel)
+    try:
+        await asyncio.gather(running, return_exceptions=True)
+    finally:
+        await store.close()

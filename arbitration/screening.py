@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arbitration.catalog.compile import Candidates, CompiledCatalog
+from arbitration.catalog.scalars import LARGEST
 from arbitration.inputs import Inputs
 from arbitration.rules import Status, Truth
 
@@ -123,8 +124,8 @@ def _values(catalog: CompiledCatalog, candidates: Candidates, activation: Any) -
     value = candidates.value.copy()
     for program, rows in candidates.value_programs:
         number = catalog.values[program].value(activation)
-        # Less than nothing is no reason to show an action.
-        value[rows] = np.nan if number is None or number < 0 else number
+        # Less than nothing is no reason to show an action, and more than everything is a mistake.
+        value[rows] = number if number is not None and 0 <= number <= LARGEST else np.nan
     return value
 
 

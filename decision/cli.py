@@ -102,10 +102,8 @@ def validate(
     checked = _checked(path)
     assert checked.published is not None
     catalog = checked.published.compiled
-    arms = len(catalog.arms)
-    console.print(
-        f"[green]valid[/green] {checked.published.version}: {len(catalog.model.actions)} actions, {arms} treatments"
-    )
+    size = f"{len(catalog.model.actions)} actions, {len(catalog.arms)} treatments"
+    console.print(f"[green]valid[/green] {catalog.version}: {size}")
 
 
 @catalog_app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -44,7 +45,11 @@ class Deciding:
     ) -> list[bytes | NextBestActionError]:
         """The replies to many, committed together. A request that fails does not touch its neighbours;
         one that is an error already stays that error. Raises StoreUnavailable if none could be committed."""
-        prepared = [await self._prepared(request) for request in requests]
+        prepared = []
+        for request in requests:
+            prepared.append(await self._prepared(request))
+            if len(requests) > 1:
+                await asyncio.sleep(0)  # a long batch must not keep single requests waiting
         fresh = [item for item in prepared if isinstance(item, DecisionRecord)]
         committed = iter(await self._store.commit_decisions(fresh) if fresh else ())
         return [
@@ -155,7 +160,9 @@ def _same_request(earlier: DecisionRecord, content: str) -> DecisionRecord:
 
 
 def _content_hash(request: DecisionRequest) -> str:
-    content = orjson.dumps(request.model_dump(exclude={"request_id"}), option=orjson.OPT_SORT_KEYS)
+    content = orjson.dumps(
+        request.model_dump(exclude={"request_id", "timeout_ms"}), option=orjson.OPT_SORT_KEYS
+    )
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 

@@ -65,7 +65,9 @@ Name = Annotated[
 Expression = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
 DurationText = Annotated[str, AfterValidator(_duration_text)]
 MomentText = Annotated[str, AfterValidator(_moment_text)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# Far above any money or weight, and far below where products of them would leave the floats.
+LARGEST = 1e12
+Positive = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]

@@ -104,6 +104,8 @@ def _of_type(field: str, raw: object, kind: FactType) -> Value:
 def _text(field: str, raw: str) -> str:
     if len(raw) > MAX_STRING:
         raise FactError(field, f"a string has at most {MAX_STRING} characters")
+    if "\0" in raw:
+        raise FactError(field, "a string has no null characters")
     return raw
 
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from arbitration.catalog.problems import Path as DocumentPath
 
 _ROOT_FILE = "catalog"
-_INT = re.compile(r"[-+]?\d+")
+_DEEPEST = 100
+_INT = re.compile(r"[-+]?\d{1,30}")
 _FLOAT = re.compile(r"[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)?")
 _WORDS: dict[str, object] = {"true": True, "false": False, "null": None, "~": None, "": None}
 
@@ -70,6 +71,7 @@ class _Reader:
         self._extend(section, node, name)
 
     def _merge(self, node: MappingNode, name: str) -> None:
+        self._complain_of_duplicates(node, name)
         for key, value in node.value:
             if isinstance(value, SequenceNode):
                 self._extend(str(key.value), value, name)
@@ -102,17 +104,24 @@ class _Reader:
 
     def _plain(self, node: Node, path: DocumentPath, name: str) -> object:
         self.places[path] = _place(node, name)
+        if len(path) > _DEEPEST:  # an anchor that holds itself has no end
+            self._complain("too_deep", name, node, f"nested more than {_DEEPEST} levels deep")
+            return None
         if isinstance(node, ScalarNode):
             return _scalar(node)
         if isinstance(node, SequenceNode):
             return [self._plain(child, (*path, index), name) for index, child in enumerate(node.value)]
         assert isinstance(node, MappingNode)
+        self._complain_of_duplicates(node, name)
+        return {
+            str(key.value): self._plain(value, (*path, str(key.value)), name) for key, value in node.value
+        }
+
+    def _complain_of_duplicates(self, node: MappingNode, name: str) -> None:
         keys = [str(key.value) for key, _ in node.value]
         for (key_node, _), key in zip(node.value, keys, strict=True):
             if keys.count(key) > 1:
                 self._complain("duplicate_key", name, key_node, f"the key '{key}' stands here twice")
-        pairs = zip(keys, (value for _, value in node.value), strict=True)
-        return {key: self._plain(value, (*path, key), name) for key, value in pairs}
 
 
 def _place(node: Node, name: str) -> Place:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,10 +43,12 @@ def main() -> None:
     except Rejected as error:
         complaints.print(f"[red]{error.detail}[/red]", highlight=False)
         for fault in error.errors:
-            complaints.print(f"  {fault.field}: {fault.message}", markup=False, highlight=False)
+            complaints.print(
+                f"  {fault.field}: {fault.message}", markup=False, highlight=False, soft_wrap=True
+            )
         raise SystemExit(1) from None
     except NextBestActionError as error:
-        complaints.print(str(error), markup=False, highlight=False)
+        complaints.print(str(error), markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(1) from None
 
 
@@ -65,11 +67,37 @@ def serve(
 
 
 @app.command()
-def learn(store: StoreUrl = DEFAULT_STORE, interval: Interval = 1.0) -> None:
+def learn(
+    store: StoreUrl = DEFAULT_STORE,
+    interval: Interval = 1.0,
+    attached: Annotated[bool, typer.Option(hidden=True, help="End when standard input does.")] = False,
+) -> None:
     """Run only the learner."""
     from decision.serving import learn as run
 
-    run(store, interval)
+    run(store, interval, attached=attached)
+
+
+@app.command()
+def demo(
+    seconds: Annotated[
+        float | None, typer.Option(help="End after so many seconds of visits [default: at Ctrl-C].", min=1)
+    ] = None,
+    customers: Annotated[int, typer.Option(help="How many customers to simulate.", min=1)] = 5_000,
+    port: Annotated[int, typer.Option(help="Port to serve on.")] = 8000,
+    seed: Annotated[int, typer.Option(help="Of customers, visits and what they like.", min=0)] = 7,
+    catalog: Annotated[
+        Path | None, typer.Option(help="The telco catalog, or a changed copy [default: examples/telco].")
+    ] = None,
+    directory: Annotated[
+        Path | None, typer.Option(help="Keep the database here [default: a temporary one, removed].")
+    ] = None,
+    picture: Annotated[Path | None, typer.Option(help="Keep the last screen in this SVG file.")] = None,
+) -> None:
+    """Watch it learn: simulated customers, visits on three channels, the real service in between."""
+    from decision.demo.run import EXAMPLE, Options, run
+
+    run(Options(seconds, customers, port, seed, catalog or EXAMPLE, directory, picture))
 
 
 @app.command()
@@ -179,9 +207,26 @@ def customers(
         console.print(f"columns not used: {', '.join(summary.ignored)}", highlight=False)
     for line, errors in summary.errors[:20]:
         for error in errors:
-            console.print(f"  line {line}: {error.field}: {error.message}", markup=False, highlight=False)
+            console.print(
+                f"  line {line}: {error.field}: {error.message}",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
     if summary.rejects_file is not None:
         console.print(f"rejected rows are in {summary.rejects_file}", highlight=False)
+
+
+async def _import(
+    url: str, file: Path, mapping: Path | None, rejects: Path | None, moved: Callable[[int, int], None]
+) -> Any:
+    from decision.import_files import import_file
+    from decision.live import Live
+
+    async with _opened(url) as store:
+        live = Live(store)
+        await live.refresh()
+        return await import_file(file, store, live.serving.published.compiled, mapping, rejects, moved)
 
 
 def _checked(path: Path) -> Any:

@@ -6,8 +6,10 @@ time, so that a replay renders the same bytes. In `html` fields what is filled i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from liquid import BoundTemplate, Environment, Mode
@@ -22,6 +24,8 @@ from arbitration.inputs import Inputs
 
 _ROOTS = {"customer", "scores", "context"}
 _NO_FILES = ("include", "render", "extends", "block", "layout")
+# What a template may run into: the filters let more through than the engine's own errors.
+_FAILURES = (LiquidError, ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 Template = str | BoundTemplate
 """A template, or the text itself where there is nothing to fill in."""
@@ -37,14 +41,37 @@ class _Sandbox(Environment):
 @with_context
 @liquid_filter
 def _date_of_decision(left: Any, fmt: Any, *, context: Any) -> Any:
-    moment = context.resolve("now") if left in ("now", "today") else left
-    return _date(moment, fmt, environment=context.env)
+    if isinstance(left, str | int):
+        moment = context.resolve("now") if left in ("now", "today") else _moment(left)
+        if moment is None:
+            return str(left)
+        left = moment
+    if isinstance(left, datetime) and isinstance(fmt, str):
+        # "%s" alone would ask the machine for its time zone.
+        seconds = str(int(left.timestamp()))
+        fmt = type(fmt)(re.sub("%(%|s)", lambda found: seconds if found[1] == "s" else found[0], fmt))
+    return _date(left, fmt, environment=context.env)
+
+
+def _moment(left: str | int) -> datetime | None:
+    """Seconds since 1970, or an ISO 8601 text, as a time; None for any other text, which then stays as it is.
+
+    Liquid reads more ("Monday", "10:30"), but by the clock and the time zone of the machine.
+    """
+    try:
+        if isinstance(left, int) or left.isdigit():
+            return datetime.fromtimestamp(int(left), UTC)
+        moment = datetime.fromisoformat(left)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def _environment(*, html: bool) -> Environment:
     env = _Sandbox(tolerance=Mode.STRICT, autoescape=html)
     for tag in _NO_FILES:
         env.tags.pop(tag, None)
+    env.filters.pop("safe")  # nothing a customer is called may become markup
     env.add_filter("date", _date_of_decision)
     return env
 
@@ -97,7 +124,7 @@ class Renderer:
                 continue
             try:
                 block[name] = template.render(**self._bound())
-            except LiquidError:
+            except _FAILURES:
                 block[name] = ""
                 self.failed.append(f"content.{owner}.{name}:render_error")
         return block
@@ -120,13 +147,13 @@ def template_problems(
     `unknown`: facts whose declaration is itself broken, and already reported.
     """
     kinds = {
-        placement.get("id"): {
-            field.get("id"): field.get("type", "text") for field in _objects(placement.get("content"))
+        str(placement.get("id")): {
+            str(field.get("id")): field.get("type", "text") for field in _objects(placement.get("content"))
         }
         for placement in _objects(source.document.get("placements"))
     }
     for path, placement_id, text in _texts(source.document):
-        kind = kinds.get(placement_id, {}).get(path[-1], "text")
+        kind = kinds.get(str(placement_id), {}).get(str(path[-1]), "text")
         env = _ENVIRONMENTS["html" if kind == "html" else "text"]
         try:
             template = env.from_string(text)
@@ -134,6 +161,9 @@ def template_problems(
         except LiquidError as error:
             index = error.token.start_index if error.token is not None else 0
             yield _problem(source, path, "template", str(error.message or error), text, index)
+            continue
+        except RecursionError:
+            yield _problem(source, path, "template", "nested too deeply", text, 0)
             continue
         for name, spans in analysis.filters.items():
             if name not in env.filters:

@@ -17,7 +17,7 @@ from arbitration.inputs import Inputs
 from decision.errors import FieldError, Rejected
 from decision.live import Live, Serving
 from decision.messages import DecisionRequest
-from decision.profiles import gather, given_facts, resolve
+from decision.profiles import IDENTITY_TIMEOUT, gather, given_facts, resolve
 from decision.replies import Asked, reply_bytes
 from decision.storage.port import DecisionRecord, Identity, Store
 
@@ -68,18 +68,22 @@ class Deciding:
 
     async def _prepare(self, request: DecisionRequest) -> DecisionRecord | bytes:
         serving = self._live.serving
-        facts_given, placements = _check(request, serving)
-        timeout = request.timeout_ms / 1000
+        deadline = asyncio.get_running_loop().time() + request.timeout_ms / 1000
         asked_for = request.identity
         identity = None if asked_for is None else Identity(asked_for.type, asked_for.value)
-        customer_id, degraded = await resolve(self._store, request.customer_id, identity, timeout)
+        customer_id, degraded = await resolve(self._store, request.customer_id, identity, deadline)
+        # A retry is answered as before, even where the catalog has changed since.
         content = _content_hash(request) if request.request_id is not None else ""
         if request.request_id is not None:
             earlier = await self._store.decision_of_request(customer_id or "", request.request_id)
             if earlier is not None:
                 return _same_request(earlier, content).reply
+        facts_given, placements = _check(request, serving)
         now = self._clock()
-        known = await gather(self._store, serving.published.compiled, customer_id, now, timeout)
+        unresolved = identity is not None and IDENTITY_TIMEOUT in degraded
+        known = await gather(
+            self._store, serving.published.compiled, customer_id, now, deadline, unresolved=unresolved
+        )
         inputs = Inputs(
             decision_id=self._new_id(),
             now=now,

@@ -18,7 +18,8 @@ class Difference:
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Difference]:
-    """Every difference between two catalog documents. Parts are matched by id, not by position."""
+    """Every difference between two catalog documents. Parts are matched by id; where those that
+    stay come in another order, that is one more difference: the first policy is the default."""
     return list(_differ("", before, after))
 
 
@@ -27,6 +28,9 @@ def _differ(path: str, before: object, after: object) -> Iterator[Difference]:
         return
     if isinstance(before, list) and isinstance(after, list) and _have_ids(before) and _have_ids(after):
         before, after = _by_id(before), _by_id(after)
+        here, there = [key for key in before if key in after], [key for key in after if key in before]
+        if here != there:
+            yield Difference("changed", f"{path} (order)", here, there)
     if not (isinstance(before, Mapping) and isinstance(after, Mapping)):
         yield Difference("changed", path, before, after)
         return

@@ -16,7 +16,6 @@ import numpy as np
 import orjson
 
 from arbitration.catalog.compile import CompiledCatalog
-from arbitration.errors import NextBestActionError, SnapshotError
 from arbitration.inputs import Inputs
 from arbitration.policy.state import State
 from arbitration.snapshot import fingerprint
@@ -47,6 +46,7 @@ class _Learned:
     catalog: CompiledCatalog
     cursor: Cursor
     states: dict[str, State]
+    versions: dict[str, str]
     stale: set[str] = field(default_factory=set)
 
 
@@ -65,7 +65,7 @@ class Learner:
             try:
                 while await self.step() >= BATCH:
                     pass
-            except NextBestActionError:
+            except Exception:
                 log.exception("learning failed; it is tried again from what the store holds")
             await asyncio.sleep(interval)
 
@@ -77,8 +77,8 @@ class Learner:
         """
         try:
             return await self._step(limit)
-        except NextBestActionError:
-            self._learned = None
+        except BaseException:
+            self._learned = None  # the sums may hold what was not committed
             raise
 
     async def _step(self, limit: int) -> int:
@@ -102,6 +102,7 @@ class Learner:
         await self._store.commit_learning(labels, snapshots, cursor, expected=learned.cursor)
         learned.stale.clear()
         learned.cursor = cursor
+        learned.versions |= {record.policy: record.version for record in snapshots}
         return max(len(decisions), len(responses), len(due))
 
     async def _judge(
@@ -140,9 +141,10 @@ class Learner:
             return None
         catalog = await self._catalog(publication.version)
         learned = self._learned
-        if learned is None:
-            learned = _Learned(catalog, await self._store.cursor(), {})
-            latest = await self._store.live_snapshots()
+        # Silence that came due is learned without the cursor moving: only the snapshots show it.
+        if learned is None or learned.versions != await self._store.live_snapshots():
+            learned = _Learned(catalog, await self._store.cursor(), {}, {})
+            learned.versions = latest = await self._store.live_snapshots()
             for policy in catalog.policies:
                 state = await self._saved(latest.get(policy))
                 if state is not None and state.fingerprint == fingerprint(catalog, policy):
@@ -167,7 +169,7 @@ class Learner:
             return None
         try:
             return State.from_bytes(record.content)
-        except SnapshotError:
+        except Exception:  # whatever a damaged archive may raise
             log.exception("snapshot %s is refused; its policy is learned again from the ledger", version)
             return None
 

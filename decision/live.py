@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from arbitration.errors import NextBestActionError, SnapshotError
+from arbitration.errors import SnapshotError
 from arbitration.policy.state import State
 from arbitration.snapshot import PRIOR, Snapshot, serve
 from decision.errors import Rejected
@@ -126,7 +126,7 @@ class Live:
         except SnapshotError:
             log.exception("snapshot %s of policy %s is refused", version, policy)
         old = self._serving
-        if old is not None and old.published is published and policy in old.snapshots:
+        if old is not None and old.published.version == published.version and policy in old.snapshots:
             return old.snapshots[policy]
         return await self.snapshot(published, policy, PRIOR)
 
@@ -135,12 +135,15 @@ class Live:
             await asyncio.sleep(self._poll_seconds)
             try:
                 await self.refresh()
-            except NextBestActionError:
+            except Exception:  # the watch must outlive whatever it meets
                 log.exception("the newest catalog or snapshot could not be loaded; the old one keeps serving")
 
 
 def _load(published: Published, policy: str, version: str, content: bytes | None) -> Snapshot:
-    state = None if content is None else State.from_bytes(content)
+    try:
+        state = None if content is None else State.from_bytes(content)
+    except Exception as error:  # whatever a damaged archive may raise
+        raise SnapshotError(f"snapshot {version} cannot be read") from error
     return serve(published.compiled, policy, state, version)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
@@ -27,7 +27,10 @@ class Reply(BaseModel):
 def _utc(moment: datetime) -> datetime:
     if moment.tzinfo is None:
         raise ValueError("a time needs its offset: 2026-01-31T08:00:00Z")
-    return moment
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("a time lies between the years 1 and 9999") from error
 
 
 def _time(raw: object) -> object:
@@ -48,7 +51,9 @@ class IdentityMessage(Message):
     """A name under which a customer is known elsewhere."""
 
     type: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
-    value: Annotated[str, StringConstraints(min_length=1, max_length=MAX_STRING)]
+    value: Annotated[
+        str, StringConstraints(min_length=1, max_length=MAX_STRING, pattern=r"^[^\x00-\x1f\x7f]+$")
+    ]
 
 
 class PlacementRequest(Message):

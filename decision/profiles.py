@@ -19,6 +19,7 @@ from decision.storage.port import Customer, Identity, Profiles
 
 _SECTIONS = {"attributes": "customer", "scores": "scores"}
 CONSENTS = ("given", "withdrawn")
+IDENTITY_TIMEOUT = "identity:timeout"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,30 +33,38 @@ class Gathered:
 
 
 async def resolve(
-    store: Profiles, customer_id: str | None, identity: Identity | None, timeout: float
+    store: Profiles, customer_id: str | None, identity: Identity | None, deadline: float
 ) -> tuple[str | None, tuple[str, ...]]:
-    """The customer a request is about, and what was degraded on the way. An unknown identity is nobody."""
+    """The customer a request is about, and what was degraded on the way. An unknown identity is nobody.
+
+    `deadline`: by the clock of the event loop, as in `gather`.
+    """
     if customer_id is not None or identity is None:
         return customer_id, ()
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout_at(deadline):
             found = await store.resolve(identity)
     except TimeoutError:
-        return None, ("identity:timeout",)
+        return None, (IDENTITY_TIMEOUT,)
     return found, () if found is not None else ("identity:not_found",)
 
 
 async def gather(
-    store: Profiles, catalog: CompiledCatalog, customer_id: str | None, now: datetime, timeout: float
+    store: Profiles,
+    catalog: CompiledCatalog,
+    customer_id: str | None,
+    now: datetime,
+    deadline: float,
+    *,
+    unresolved: bool = False,
 ) -> Gathered:
-    """Everything stored of a customer, typed; within `timeout` seconds, or without it.
+    """Everything stored of a customer, typed; until the `deadline`, or without it.
 
     Without its stops a decision is made as if every stop there could be were in force: a limit that
-    cannot be read is kept.
+    cannot be read is kept. So it is for someone who could not be resolved in time (`unresolved`).
     """
     if customer_id is None:
-        return Gathered()
-    deadline = asyncio.get_running_loop().time() + timeout
+        return Gathered(stops=_every_stop(catalog)) if unresolved else Gathered()
     try:
         async with asyncio.timeout_at(deadline):
             stops = await store.stops(customer_id, now)

@@ -8,7 +8,7 @@ from typing import Any
 from arbitration.decide import Decision, decide
 from arbitration.explain import explain
 from decision.deciding import read_recorded
-from decision.errors import Rejected
+from decision.errors import FieldError, Rejected
 from decision.live import Live
 from decision.publishing import Published
 from decision.replies import reply_bytes
@@ -34,7 +34,8 @@ class Replaying:
         """The record of a decision. Raises Rejected (404)."""
         record = await self._ledger.decision(decision_id)
         if record is None:
-            raise Rejected(404, "unknown_decision", "There is no decision with this id.")
+            error = FieldError("decision_id", "unknown_decision", "no decision was made under this id")
+            raise Rejected(404, "unknown_decision", "There is no decision with this id.", [error])
         return record
 
     async def replay(self, decision_id: str) -> Replayed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import orjson
@@ -16,6 +16,10 @@ from decision.storage.port import DecisionRecord, ResponseRecord, Stop, Store
 if TYPE_CHECKING:
     from arbitration.catalog.compile import CompiledCatalog
     from decision.messages import ResponseMessage
+
+# What a response says of the future would let a stop or a window last for ever.
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+_CLOCK_SKEW = timedelta(days=1)
 
 
 class Responding:
@@ -79,7 +83,11 @@ class Responding:
             errors.append(FieldError(f"{prefix}outcome", "unknown_outcome", text))
             return None
         received = self._clock()
-        occurred = received if message.occurred_at is None else message.occurred_at.astimezone(UTC)
+        occurred = received if message.occurred_at is None else message.occurred_at
+        if not _EARLIEST <= occurred <= received + _CLOCK_SKEW:
+            text = f"must lie between {_EARLIEST:%Y} and now"
+            errors.append(FieldError(f"{prefix}occurred_at", "out_of_range", text))
+            return None
         return ResponseRecord(
             response_id=message.response_id,
             decision_id=message.decision_id,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -37,8 +38,12 @@ async def _serve(store_url: str, host: str, port: int, *, learner: bool, interva
         log_config=None,
         timeout_graceful_shutdown=int(_GRACE_SECONDS),
     )
-    command = [sys.executable, "-m", "decision", "learn", "--store", store_url, "--interval", str(interval)]
+    command = [sys.executable, "-m", "decision", "learn", "--attached", "--store", store_url]
+    command += ["--interval", str(interval)]
     task = asyncio.create_task(_keep_running(command)) if learner else None
+    # uvicorn raises the signal that ended it once more when it is done; the learner must be ended first.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
     try:
         await uvicorn.Server(config).serve()
     finally:
@@ -50,8 +55,11 @@ async def _serve(store_url: str, host: str, port: int, *, learner: bool, interva
 async def _keep_running(command: Sequence[str]) -> None:
     """Runs a child process, again if it ends; ends it when cancelled."""
     while True:
-        # A session of its own: Ctrl-C reaches this process, which then ends the child in order.
-        child = await asyncio.create_subprocess_exec(*command, start_new_session=True)
+        # A session of its own: Ctrl-C reaches this process, which then ends the child in order. The pipe
+        # is closed by the system when this process dies in whatever way, and the child ends with it.
+        child = await asyncio.create_subprocess_exec(
+            *command, stdin=asyncio.subprocess.PIPE, start_new_session=True
+        )
         try:
             code = await child.wait()
         except asyncio.CancelledError:
@@ -66,20 +74,20 @@ async def _keep_running(command: Sequence[str]) -> None:
         await asyncio.sleep(_RESTART_SECONDS)
 
 
-def learn(store_url: str, interval: float) -> None:
-    """Runs the learner until SIGINT or SIGTERM."""
-    uvloop.run(_learn(store_url, interval))
+def learn(store_url: str, interval: float, *, attached: bool) -> None:
+    """Runs the learner until SIGINT or SIGTERM; with `attached`, also until standard input ends."""
+    uvloop.run(_learn(store_url, interval, attached=attached))
 
 
-async def _learn(store_url: str, interval: float) -> None:
-    import signal
-
+async def _learn(store_url: str, interval: float, *, attached: bool) -> None:
     store = open_store(store_url)
     await store.open()
     running = asyncio.create_task(Learner(store, utc_now).run(interval))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, running.cancel)
+    if attached:
+        loop.add_reader(sys.stdin, running.cancel)
     try:
         await asyncio.gather(running, return_exceptions=True)
     finally:

@@ -11,6 +11,8 @@ import orjson
 
 from decision.errors import FieldError, Rejected
 
+DEEPEST = 100
+
 
 def parse(body: bytes) -> Any:
     """`body` as JSON. Raises Rejected: 400 where it is malformed, 422 naming numbers that are not finite."""
@@ -18,7 +20,18 @@ def parse(body: bytes) -> Any:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise _malformed(body, error) from error
+    if body.count(b"[") + body.count(b"{") > DEEPEST and _depth(parsed) > DEEPEST:
+        errors = [FieldError("body", "too_deep", f"nested more than {DEEPEST} levels deep")]
+        raise Rejected(400, "malformed_json", "The body is nested too deeply.", errors)
     return parsed
+
+
+def _depth(node: object) -> int:
+    depth, level = 0, [node]
+    while level := [part for part in level if isinstance(part, dict | list)]:
+        depth += 1
+        level = [child for part in level for child in (part.values() if isinstance(part, dict) else part)]
+    return depth
 
 
 def _malformed(body: bytes, error: orjson.JSONDecodeError) -> Rejected:

@@ -14,6 +14,8 @@ _RESERVED = frozenset(
     | {"loop", "null", "package", "namespace", "return", "true", "var", "void", "while"}
 )
 _DURATION = re.compile(r"^(\d{1,6})([smhdw])$")
+_LONGEST = timedelta(days=36_500)  # added to any time that occurs, it is still a time
+_LAST_YEAR = 9998
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -21,7 +23,10 @@ def duration(text: str) -> timedelta:
     """`"90s"`, `"15m"`, `"24h"`, `"30d"`, `"2w"` as a timedelta. ValueError on anything else."""
     if (match := _DURATION.match(text)) is None:
         raise ValueError("a duration is a whole number and one of s, m, h, d, w: 15m, 24h, 30d")
-    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+    span = timedelta(**{_UNITS[match[2]]: int(match[1])})
+    if span > _LONGEST:
+        raise ValueError(f"a duration has at most {_LONGEST.days} days")
+    return span
 
 
 def moment(text: str, *, end_of_day: bool = False) -> datetime:
@@ -30,12 +35,17 @@ def moment(text: str, *, end_of_day: bool = False) -> datetime:
     With `end_of_day` a bare date means the midnight that ends it. ValueError on anything else.
     """
     if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
-        day = date.fromisoformat(text) + timedelta(days=1 if end_of_day else 0)
-        return datetime.combine(day, time(0), UTC)
+        day = date.fromisoformat(text)
+        if day.year > _LAST_YEAR:
+            raise ValueError(f"a year is at most {_LAST_YEAR}")
+        return datetime.combine(day + timedelta(days=1 if end_of_day else 0), time(0), UTC)
     instant = datetime.fromisoformat(text)
     if instant.tzinfo is None:
         raise ValueError("a time needs its offset: 2026-01-31T08:00:00Z")
-    return instant.astimezone(UTC)
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("a time lies between the years 1 and 9999") from error
 
 
 def _duration_text(text: str) -> str:

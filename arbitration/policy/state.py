@@ -20,6 +20,8 @@ from arbitration.errors import SnapshotError
 Floats = npt.NDArray[np.float64]
 
 _FORMAT = 1
+_DIGEST = hashlib.sha256().digest_size
+_PARTS = ("outer", "moment", "squares", "count")
 
 
 class State:
@@ -42,10 +44,10 @@ class State:
     def add(self, arms: Sequence[str], x: Floats, reward: Floats, weight: Floats) -> None:
         """Adds `n` events: arm ids (n,), contexts (n, size), rewards (n,), weights (n,).
 
-        Weight 1 counts an event, -1 takes one back. Raises SnapshotError where x or reward is not finite,
+        Weight 1 counts an event, -1 takes one back. Raises SnapshotError where any of them is not finite,
         and then adds nothing.
         """
-        if not (np.isfinite(x).all() and np.isfinite(reward).all()):
+        if not all(np.isfinite(part).all() for part in (x, reward, weight)):
             raise SnapshotError("an event that is not finite cannot be learned from")
         row = np.array([self._row(arm) for arm in arms], dtype=np.intp)
         self._grow()
@@ -78,52 +80,50 @@ class State:
         return self.outer, self.moment, self.squares, self.count
 
     def to_bytes(self) -> tuple[str, bytes]:
-        """(version, content) of a snapshot: a compressed .npz without pickles, versioned by its content."""
+        """(version, content) of a snapshot.
+
+        The version is a hash of what was learned, whatever the order in which the arms were met. The
+        content is the SHA-256 of the rest, then a compressed .npz without pickles.
+        """
+        arms = sorted(self.rows)
+        rows = np.array([self.rows[arm] for arm in arms], dtype=np.intp)
+        parts = {name: part[rows] for name, part in zip(_PARTS, self._sums(), strict=True)}
         meta = json.dumps(
-            {
-                "format": _FORMAT,
-                "fingerprint": self.fingerprint,
-                "size": self.size,
-                "arms": list(self.rows),
-            }
+            {"format": _FORMAT, "fingerprint": self.fingerprint, "size": self.size, "arms": arms}
         )
-        version = self._version(meta)
+        digest = hashlib.sha256(meta.encode())
+        for part in parts.values():
+            digest.update(part.tobytes())
         file = io.BytesIO()
-        np.savez_compressed(
-            file,
-            meta=np.array(meta),
-            version=np.array(version),
-            outer=self.outer,
-            moment=self.moment,
-            squares=self.squares,
-            count=self.count,
-        )
-        return version, file.getvalue()
+        np.savez_compressed(file, allow_pickle=False, meta=np.array(meta), **parts)
+        packed = file.getvalue()
+        return digest.hexdigest()[:16], hashlib.sha256(packed).digest() + packed
 
     @classmethod
     def from_bytes(cls, content: bytes) -> State:
         """The state in a snapshot. Raises SnapshotError if it is truncated, altered or not finite."""
+        digest, packed = content[:_DIGEST], content[_DIGEST:]
+        # Before anything is parsed: damaged archives fail in more ways than can be listed.
+        if hashlib.sha256(packed).digest() != digest:
+            raise SnapshotError("the snapshot is truncated or altered")
         try:
-            with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            with np.load(io.BytesIO(packed), allow_pickle=False) as file:
                 parts = {name: file[name] for name in file.files}
             meta = json.loads(str(parts["meta"]))
             if meta["format"] != _FORMAT:
                 raise SnapshotError(f"snapshot format {meta['format']} is not known here")
-            state = cls(meta["fingerprint"], meta["size"])
-            state.rows = {arm: row for row, arm in enumerate(meta["arms"])}
-            state.outer, state.moment = parts["outer"], parts["moment"]
-            state.squares, state.count = parts["squares"], parts["count"]
-            version = str(parts["version"])
-        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+            arms, size = meta["arms"], meta["size"]
+            shapes = ((len(arms), size * (size + 1) // 2), (len(arms), size), (len(arms),), (len(arms),))
+            sums = [parts[name] for name in _PARTS]
+            if [(part.shape, part.dtype) for part in sums] != [(shape, np.float64) for shape in shapes]:
+                raise SnapshotError("the snapshot has sums of another shape than it says")
+            state = cls(meta["fingerprint"], size)
+            state.rows = {arm: row for row, arm in enumerate(arms)}
+        except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise SnapshotError("the snapshot cannot be read") from error
-        if state._version(str(parts["meta"])) != version:
-            raise SnapshotError("the snapshot is not what its version says")
-        if not all(np.isfinite(part).all() for part in state._sums()):
+        if len(state.rows) != len(arms):
+            raise SnapshotError("the snapshot has an arm twice")
+        if not all(np.isfinite(part).all() for part in sums):
             raise SnapshotError("the snapshot has numbers that are not finite")
+        state.outer, state.moment, state.squares, state.count = sums
         return state
-
-    def _version(self, meta: str) -> str:
-        digest = hashlib.sha256(meta.encode())
-        for part in self._sums():
-            digest.update(np.ascontiguousarray(part).tobytes())
-        return digest.hexdigest()[:16]

@@ -44,6 +44,7 @@ def best_of_normals(mean: Floats, sd: Floats) -> Floats:
     near = mean + _Z * sd >= (mean - _Z * sd).max()
     # An exact number is a very narrow Normal, so that exact ties are shared.
     sd = np.maximum(sd, _NARROWEST * max(float(np.abs(mean[near]).max()), float(sd[near].max()), 1e-290))
+    mean = mean - mean[near].max()  # near 0 there are more digits to tell neighbouring numbers apart
     reach = mean + _Z * sd
     contenders = np.flatnonzero(reach >= (mean - _Z * sd).max())
     low, high = _range(mean[contenders], sd[contenders])
@@ -77,7 +78,7 @@ def _integrate(mean: Floats, sd: Floats, low: float, high: float) -> Floats:
     cdf = _max_cdf(edges, mean, sd)
     left, right, cdf_left, cdf_right = edges[:-1], edges[1:], cdf[:-1], cdf[1:]
     total: Floats = np.zeros(len(mean))
-    for _ in range(_ROUNDS):
+    for rounds_left in reversed(range(_ROUNDS)):
         half = (right - left) / 2
         nodes = (left + right)[:, None] / 2 + half[:, None] * _NODES
         hazard, cdf = _hazards(nodes.ravel(), mean, sd)
@@ -85,16 +86,15 @@ def _integrate(mean: Floats, sd: Floats, low: float, high: float) -> Floats:
         found = (hazard.sum(axis=0).reshape(nodes.shape) * measure).sum(axis=1)
         off = np.abs(found - (cdf_right - cdf_left)) > _TOLERANCE
         # Panels of no more width than rounding allows are as good as they get.
-        off &= half > 4 * np.spacing(np.maximum(np.abs(left), np.abs(right)))
+        off &= (half > 4 * np.spacing(np.maximum(np.abs(left), np.abs(right)))) & (rounds_left > 0)
+        total += hazard @ np.where(off[:, None], 0.0, measure).ravel()
         if not off.any():
             break
-        total += hazard @ np.where(off[:, None], 0.0, measure).ravel()
         steps = np.linspace(left[off], right[off], _PARTS + 1)
         inner = _max_cdf(steps[1:-1].ravel(), mean, sd).reshape(_PARTS - 1, -1)
         cdfs = np.vstack([cdf_left[off], inner, cdf_right[off]])
         left, right = steps[:-1].ravel(), steps[1:].ravel()
         cdf_left, cdf_right = cdfs[:-1].ravel(), cdfs[1:].ravel()
-    total += hazard @ measure.ravel()
     return total
 
 

@@ -35,6 +35,7 @@ def create_app(context: Context) -> FastAPI:
         version=VERSION,
         summary="Picks the right content for a customer, explains why, and learns from what came back.",
         lifespan=lifespan,
+        redirect_slashes=False,
     )
     app.state.context = context
     app.add_middleware(BodyLimit)

@@ -8,11 +8,11 @@ import orjson
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from arbitration.facts import rfc3339
-from decision.api.body import MIB, StrictRoute
+from decision.api.body import StrictRoute
 from decision.api.decisions import Parts
 from decision.api.problems import documented, field_problem
 from decision.errors import FieldError, Rejected
-from decision.importing import Importer
+from decision.importing import LONGEST_LINE, Importer
 from decision.messages import (
     CustomerMessage,
     CustomerPatch,
@@ -134,8 +134,7 @@ async def import_customers(request: Request, parts: Parts) -> Response:
     rest = b""
     async for chunk in request.stream():
         *lines, rest = (rest + chunk).split(b"\n")
-        if len(rest) > MIB:
-            raise Rejected(413, "body_too_large", "A line has at most 1 MiB.", [_long_line()])
+        rest = rest[: LONGEST_LINE + 1]  # enough for the importer to see that it is too long
         for line in lines:
             await importer.line(line)
     await importer.line(rest)
@@ -180,7 +179,3 @@ def _reply(customer: Customer) -> CustomerReply:
 def _unknown() -> Rejected:
     error = FieldError("customer_id", "unknown_customer", "there is no profile under this id")
     return Rejected(404, "unknown_customer", "There is no such customer.", [error])
-
-
-def _long_line() -> FieldError:
-    return FieldError("body", "too_large", f"a line has at most {MIB} bytes")

@@ -31,6 +31,8 @@ _TITLES = {
 }
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 _MOST_ERRORS = 100
+ALONE, LISTED = "<one>", "<list>"
+"""Names of the branches of a body that is one thing or a list of them; no part of a field's path."""
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -108,7 +110,11 @@ async def _invalid(_: Request, error: Exception) -> Response:
     if isinstance(error.body, bytes) and error.body:
         fields = [field_problem(FieldError("Content-Type", "media_type", "must be application/json"))]
         return respond(problem(415, "media_type", "The body must be declared as JSON.", fields))
-    errors = map(field_problem, validation_errors(error.errors(), skip=1))
+    details = [
+        {**detail, "loc": [part for part in detail["loc"][1:] if part not in (ALONE, LISTED)]}
+        for detail in error.errors()
+    ]
+    errors = map(field_problem, validation_errors(details))
     return respond(problem(422, "invalid_request", "The request has faults.", errors))
 
 
@@ -119,7 +125,13 @@ async def _http(request: Request, error: Exception) -> Response:
         return await _ours(request, error.__cause__)
     code = _CODES.get(error.status_code, "http_error")
     headers = dict(error.headers) if error.headers else None
-    return respond(problem(error.status_code, code, str(error.detail)), headers)
+    field, message = ("method", request.method) if error.status_code == 405 else ("path", request.url.path)
+    fields = [field_problem(FieldError(field, code, f"{_short(message)} is not served here"))]
+    return respond(problem(error.status_code, code, str(error.detail), fields), headers)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 100 else text[:97] + "..."
 
 
 async def _unexpected(_: Request, error: Exception) -> Response:

@@ -5,19 +5,28 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from decision.api.body import StrictRoute
 from decision.api.decisions import Parts
-from decision.api.problems import documented
+from decision.api.problems import ALONE, LISTED, documented
 from decision.messages import RecordedReply, ResponseMessage
 
 router = APIRouter(prefix="/v1", tags=["responses"], route_class=StrictRoute)
 Messages = Annotated[list[ResponseMessage], Field(min_length=1, max_length=1000)]
 
 
+def _form(body: object) -> str:
+    return LISTED if isinstance(body, list) else ALONE
+
+
+OneOrMore = Annotated[
+    Annotated[ResponseMessage, Tag(ALONE)] | Annotated[Messages, Tag(LISTED)], Discriminator(_form)
+]
+
+
 @router.post("/responses", operation_id="respond", responses=documented(400, 409, 413, 415))
-async def respond(body: ResponseMessage | Messages, parts: Parts) -> RecordedReply:
+async def respond(body: OneOrMore, parts: Parts) -> RecordedReply:
     """Records one response or a list, all or none, durably. A `response_id` counts once."""
     messages = body if isinstance(body, list) else [body]
     new = await parts.responding.respond(messages, listed=isinstance(body, list))

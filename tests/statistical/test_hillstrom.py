@@ -7,8 +7,8 @@ uniform logging the mean reward of the counted events is an unbiased replay of t
 Langford, Wang 2011, "Unbiased offline evaluation of contextual-bandit-based news article recommendation
 algorithms"). The uniform policy's value on the same rows is the mean of the log itself.
 
-Held to: the lower end of the two-sided 99.9% Student interval, over shuffles, of the margin above uniform
-is greater than 0. False-alarm rate: 5e-4 if learning were worth nothing (and none in practice: shuffles,
+Held to: the lower end of the two-sided 99% Student interval, over shuffles, of the margin above uniform
+is greater than 0. False-alarm rate: 5e-3 if learning were worth nothing (and none in practice: shuffles,
 decision ids and draws are fixed). The interval speaks of orders of the log and draws of the policy; all
 shuffles are of the same 64,000 customers.
 
@@ -47,7 +47,7 @@ RESULT = ROOT / "benchmarks" / "results" / "hillstrom_replay.md"
 NOW = datetime(2008, 3, 20, tzinfo=UTC)
 ARMS = {"Mens E-Mail": "mens", "Womens E-Mail": "womens", "No E-Mail": "none"}
 REFRESH = 500  # counted events between two snapshots
-CONFIDENCE = 0.999
+CONFIDENCE = 0.99
 
 pytestmark = pytest.mark.skipif(not DATA.exists(), reason=f"no data at ../{DATA.relative_to(ROOT.parent)}")
 
@@ -240,9 +240,9 @@ def test_probabilities_are_those_of_the_strategy_alone() -> None:
 @pytest.mark.long
 def test_the_whole_log_many_times() -> None:
     """20 shuffles of all 64,000 rows; writes the committed result."""
-    started = time.perf_counter()
+    started = time.process_time()
     replays = [replay(seed, None) for seed in range(20)]
-    took = time.perf_counter() - started
+    took = time.process_time() - started
     _, low, _ = interval(np.array([r.whole - r.uniform for r in replays]))
     _, half_low, _ = interval(np.array([r.last_half - r.uniform for r in replays]))
     RESULT.parent.mkdir(parents=True, exist_ok=True)
@@ -261,41 +261,40 @@ def _report(replays: list[Replayed], took: float) -> str:
     counted = np.mean([len(r.rewards) for r in replays])
     shares = ", ".join(f"{arm} {np.mean([r.arms[arm] for r in replays]):.0%}" for arm in ARMS.values())
     uniform = replays[0].uniform
-    return "\n".join(
-        [
-            "# Replay on Hillstrom's randomised e-mail log",
-            "",
-            "Does learning work on real data? Every row of the log (64,000 customers; men's mailing, women's",
-            "mailing or none, a third each) is decided by the engine, Thompson sampling over 20 columns from",
-            "7 features, starting from nothing; the event counts, and is learned from, where the decision is",
-            "what the customer did get (rejection sampling, Li et al. 2011). Reward: `visit`. A new snapshot",
-            f"after every {REFRESH} counted events.".replace("20 columns", ""),
-            "",
-            "| | visit rate | 95% interval over shuffles |",
-            "|---|---|---|",
-            line("whole replay, learning included", whole),
-            line("its last half", half),
-            f"| uniform policy, same rows | {uniform:.4f} | |",
-            line("margin, whole replay", whole - uniform),
-            line("margin, last half", half - uniform),
-            "",
-            f"Relative to uniform: {(whole / uniform - 1).mean():+.1%} over the whole replay, ",
-            f"{(half / uniform - 1).mean():+.1%} over the last half. For comparison, always the men's mailing: ",
-            "0.1828. Intervals are over the order of the log and the policy's draws; every shuffle is of the",
-            "same customers, so they do not speak of another year's customers.",
-            "",
-            f"{len(replays)} shuffles (seeds 0 to {len(replays) - 1}), {counted:,.0f} counted events each on ",
-            f"average ({shares}).",
-            "",
-            f"Machine: {_processor()}, {os.cpu_count()} cores, {platform.system()}; Python ",
-            f"{platform.python_version()}, numpy {np.__version__}, scipy {scipy.__version__}; one process, ",
-            f"{took:.0f} s for {64_000 * len(replays):,} decisions.",
-            "",
-            "Repeat: `pytest -m long tests/statistical/test_hillstrom.py` (the data set is not part of this",
-            "repository; the test says where it looks).",
-            "",
-        ]
-    )
+    engine = f"numpy {np.__version__}, scipy {scipy.__version__}"
+    size = catalog().encoders["learning"].size
+    gain, gain_half = ((rate / uniform - 1).mean() for rate in (whole, half))
+    of = f"{len(replays)} shuffles (seeds 0 to {len(replays) - 1})"
+    return f"""# Replay on Hillstrom's randomised e-mail log
+
+Does learning work on real data? Every row of the log (64,000 customers; the men's mailing, the women's
+or none, a third each) is decided by the engine, from nothing: Thompson sampling with its default
+settings, {size} columns from 7 features. An event counts, and is learned from, where the decision is
+what the customer did get (rejection sampling, Li et al. 2011). Reward: `visit`. A new snapshot is served
+after every {REFRESH} counted events.
+
+| visit rate | mean | 95% interval over shuffles |
+|---|---|---|
+{line("whole replay, learning included", whole)}
+{line("its last half", half)}
+| uniform policy, same rows | {uniform:.4f} | |
+{line("margin over uniform, whole replay", whole - uniform)}
+{line("margin over uniform, last half", half - uniform)}
+
+Relative to uniform: {gain:+.1%} over the whole replay, {gain_half:+.1%} over its last half.
+Always sending the men's mailing, the best single arm in hindsight, is worth 0.1828.
+
+The intervals are over the order of the log and the policy's own draws. Every shuffle is of the same
+customers, so they do not speak of other customers.
+
+- {of}, {counted:,.0f} counted events each on average: {shares}
+- {_processor()}, {os.cpu_count()} cores, {platform.system()}
+- Python {platform.python_version()}, {engine}
+- one process, {took:.0f} s of processor time for {64_000 * len(replays):,} decisions and their learning
+
+Repeat: `pytest -m long tests/statistical/test_hillstrom.py`. The data set is not part of this repository;
+without it the test is skipped and says where it looked.
+"""
 
 
 def _processor() -> str:

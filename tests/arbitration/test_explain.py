@@ -1,0 +1,101 @@
+"""Explanations: every removal with its rule and values, every number the decision was made with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support import NOW, catalog_document
+
+from arbitration import PRIOR, Inputs, compile_document, decide, explain, serve
+from arbitration.explain import REASONS
+
+CUSTOMER: dict[str, Any] = {"customer.nps": 3, "customer.plan": "Max", "scores.clv": 100.0}
+ACTIONS: list[tuple[dict[str, Any], str, str, str | None, dict[str, Any]]] = [
+    # fields of the action, stage, reason, rule, values
+    ({"eligibility": ["true", "customer.nps > 6"]}, "eligibility", "rule_false", "customer.nps > 6",
+     {"customer.nps": 3}),
+    ({"applicability": ["customer.spend > 1.0"]}, "applicability", "rule_missing_value",
+     "customer.spend > 1.0", {"customer.spend": None}),
+    ({"suitability": [{"rule": "1 / (customer.nps - 3) > 0", "why": "w"}]}, "suitability", "rule_error",
+     "1 / (customer.nps - 3) > 0", {"customer.nps": 3}),
+    ({"valid": {"from": "2026-04-01"}}, "validity", "not_yet_valid", "from 2026-04-01 to …",
+     {"now": "2026-03-01T12:30:15.250000Z"}),
+    ({"valid": {"to": "2026-02-01"}}, "validity", "expired", "from … to 2026-02-01",
+     {"now": "2026-03-01T12:30:15.250000Z"}),
+    ({"group": "retention"}, "stop", "stopped", "group:retention", {}),
+    ({"group": "asked"}, "consent", "consent:marketing", "withdrawn", {}),
+    ({"group": "asked_too"}, "consent", "consent:other", "unknown", {}),
+    ({"value": "scores.clv - 101.0"}, "value", "no_value", "scores.clv - 101.0", {"scores.clv": 100.0}),
+    ({"value": "customer.spend"}, "value", "no_value", "customer.spend", {"customer.spend": None}),
+]  # fmt: skip
+LEFT: list[tuple[dict[str, Any]]] = [({"lever": 2.0},), ({"value": 3},), ({"tier": 4},)]
+
+
+@pytest.fixture(scope="module")
+def explained() -> dict[str, Any]:
+    document = catalog_document()
+    document["purposes"].append({"id": "other"})
+    document["groups"] += [{"id": "asked", "consent": "marketing"}, {"id": "asked_too", "consent": "other"}]
+    document["actions"] = [
+        {
+            "id": f"a{number}", "group": "sales", **fields,
+            "treatments": [{"id": f"t{number}", "channel": "agent", "placement": "panel",
+                            "content": {"headline": "x"}}],
+        }
+        for number, (fields, *_) in enumerate([*ACTIONS, *LEFT])
+    ]  # fmt: skip
+    catalog = compile_document(document)
+    inputs = Inputs(
+        "d", NOW, "c", "agent", (("panel", 3),), {**CUSTOMER, "context.intent": "cancel"},
+        {"marketing": "withdrawn"}, (("group", "retention"),),
+    )  # fmt: skip
+    decision = decide(inputs, catalog, {name: serve(catalog, name, None, PRIOR) for name in catalog.policies})
+    (placement,) = explain(decision, catalog)["placements"]
+    return {**placement, "items": decision.slates[0].items}
+
+
+@pytest.mark.parametrize("number", range(len(ACTIONS)))
+def test_a_removal_tells_stage_reason_rule_and_values(explained: dict[str, Any], number: int) -> None:
+    _, stage, reason, rule, values = ACTIONS[number]
+    (removed,) = [item for item in explained["removed"] if item["treatment"] == f"t{number}"]
+    assert removed == {
+        "treatment": f"t{number}", "action": f"a{number}", "stage": stage, "reason": reason, "rule": rule,
+        "values": values,
+    }  # fmt: skip
+
+
+def test_the_list_of_reasons_is_closed_and_each_is_reached(explained: dict[str, Any]) -> None:
+    reached = {item["reason"].split(":")[0] for item in explained["removed"]}
+    assert reached == {reason.split(":")[0] for reason in REASONS}
+
+
+def test_the_funnel_adds_up(explained: dict[str, Any]) -> None:
+    remaining = [step["remaining"] for step in explained["funnel"]]
+    assert [step["stage"] for step in explained["funnel"]] == [
+        "candidates", "eligibility", "applicability", "suitability", "validity", "stop", "consent", "value"
+    ]  # fmt: skip
+    assert (remaining[0], remaining[-1]) == (13, 3)
+    assert len(explained["removed"]) + len(explained["ranked"]) == remaining[0]
+    for stage, before, after in zip(explained["funnel"][1:], remaining, remaining[1:], strict=False):
+        lost = [item for item in explained["removed"] if item["stage"] == stage["stage"]]
+        assert before - after == len(lost)
+
+
+def test_the_factors_multiply_to_the_priority(explained: dict[str, Any]) -> None:
+    assert len(explained["ranked"]) == 3
+    for arm in explained["ranked"]:
+        product = arm["propensity"] * arm["context_weight"] * arm["value"] * arm["lever"]
+        assert arm["priority"] == pytest.approx(product)
+    assert [arm["tier"] for arm in explained["ranked"]] == [1, 1, 4]
+    assert sum(arm["selection_probability"] for arm in explained["ranked"]) == pytest.approx(1)
+    assert explained["ranked"][-1]["selection_probability"] == 0
+
+
+def test_the_slots_tell_how_each_was_drawn(explained: dict[str, Any]) -> None:
+    assert [len(slot["probabilities"]) for slot in explained["slots"]] == [2, 1]  # two of a group at most
+    for slot, item in zip(explained["slots"], explained["items"], strict=True):
+        assert sum(slot["probabilities"].values()) == pytest.approx(1)
+        assert slot["treatment"] == item.arm.treatment.id
+        assert slot["probabilities"][slot["treatment"]] == pytest.approx(item.selection_probability)
+        assert 0 <= slot["draw"] < 1

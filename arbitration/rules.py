@@ -36,6 +36,7 @@ _CEL_TYPES = {
     "strings": cel.Type.List(cel.Type.STRING),
 }
 _STRING = (
+    r"""(?:[rR][bB]?|[bB][rR])(?:"[^"\n]*"|'[^'\n]*')|"""
     r"[rRbB]{0,2}(?:"
     r'"""(?:\\.|[^\\])*?"""|'
     r"\'\'\'(?:\\.|[^\\])*?\'\'\'|"

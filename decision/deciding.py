@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,12 +15,14 @@ from arbitration.decide import decide
 from arbitration.errors import NextBestActionError
 from arbitration.facts import Value
 from arbitration.inputs import Inputs
-from decision.errors import FieldError, Rejected
+from decision.errors import FieldError, InternalError, Rejected
 from decision.live import Live, Serving
 from decision.messages import DecisionRequest
 from decision.profiles import IDENTITY_TIMEOUT, gather, given_facts, resolve
 from decision.replies import Asked, reply_bytes
 from decision.storage.port import DecisionRecord, Identity, Store
+
+log = logging.getLogger(__name__)
 
 
 class Deciding:
@@ -65,6 +68,9 @@ class Deciding:
             return await self._prepare(request)
         except NextBestActionError as error:
             return error
+        except Exception as error:  # a fault of ours must not fail the neighbours either
+            log.exception("a request could not be decided")
+            return InternalError(str(error))
 
     async def _prepare(self, request: DecisionRequest) -> DecisionRecord | bytes:
         serving = self._live.serving
@@ -72,17 +78,24 @@ class Deciding:
         asked_for = request.identity
         identity = None if asked_for is None else Identity(asked_for.type, asked_for.value)
         customer_id, degraded = await resolve(self._store, request.customer_id, identity, deadline)
+        subject = customer_id or _pseudonym(identity)
         # A retry is answered as before, even where the catalog has changed since.
         content = _content_hash(request) if request.request_id is not None else ""
         if request.request_id is not None:
-            earlier = await self._store.decision_of_request(customer_id or "", request.request_id)
+            earlier = await self._store.decision_of_request(subject, request.request_id)
             if earlier is not None:
                 return _same_request(earlier, content).reply
         facts_given, placements = _check(request, serving)
         now = self._clock()
         unresolved = identity is not None and IDENTITY_TIMEOUT in degraded
         known = await gather(
-            self._store, serving.published.compiled, customer_id, now, deadline, unresolved=unresolved
+            self._store,
+            serving.published.compiled,
+            subject,
+            now,
+            deadline,
+            known=customer_id is not None,
+            unresolved=unresolved,
         )
         inputs = Inputs(
             decision_id=self._new_id(),
@@ -99,7 +112,7 @@ class Deciding:
         made = decide(inputs, serving.published.compiled, serving.snapshots)
         return DecisionRecord(
             decision_id=inputs.decision_id,
-            customer_id=customer_id or "",
+            customer_id=subject,
             request_id=request.request_id,
             request_hash=content,
             decided_at=now,
@@ -161,6 +174,13 @@ def _same_request(earlier: DecisionRecord, content: str) -> DecisionRecord:
             409, "request_id_reused", detail, [FieldError("request_id", "request_id_reused", message)]
         )
     return earlier
+
+
+def _pseudonym(identity: Identity | None) -> str:
+    """Stands in for the customer id of somebody we do not know: it keeps their requests, responses and
+    stops apart from others'. No customer id has a control character."""
+    spelled = repr(identity).encode()
+    return "\x1f" + hashlib.blake2b(spelled, digest_size=16).hexdigest()
 
 
 def _content_hash(request: DecisionRequest) -> str:

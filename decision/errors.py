@@ -2,6 +2,7 @@
 
 NextBestActionError
 ├── StoreUnavailable    the database cannot be read or written now; nothing was half-written
+├── InternalError       a fault of ours, already logged
 ├── Conflict            an id that was already used for something else
 └── Rejected            a request that cannot be served as asked; carries what the caller may see
 
@@ -20,6 +21,10 @@ from arbitration.errors import NextBestActionError
 
 class StoreUnavailable(NextBestActionError):
     """The store cannot serve now. Retrying later may help; nothing was half-written."""
+
+
+class InternalError(NextBestActionError):
+    """A fault of ours, already logged; the caller learns no more than that."""
 
 
 class Conflict(NextBestActionError):

@@ -16,6 +16,7 @@ import numpy as np
 import orjson
 
 from arbitration.catalog.compile import CompiledCatalog
+from arbitration.errors import SnapshotError
 from arbitration.inputs import Inputs
 from arbitration.policy.state import State
 from arbitration.snapshot import fingerprint
@@ -46,7 +47,6 @@ class _Learned:
     catalog: CompiledCatalog
     cursor: Cursor
     states: dict[str, State]
-    versions: dict[str, str]
     stale: set[str] = field(default_factory=set)
 
 
@@ -99,10 +99,10 @@ class Learner:
             version, content = await asyncio.to_thread(learned.states[policy].to_bytes)
             # Policies may have learned the same; their snapshots are still two.
             snapshots.append(SnapshotRecord(f"{policy}-{version}", policy, now, content))
-        await self._store.commit_learning(labels, snapshots, cursor, expected=learned.cursor)
+        learned.cursor = await self._store.commit_learning(
+            labels, snapshots, cursor, expected=learned.cursor, policies=learned.states
+        )
         learned.stale.clear()
-        learned.cursor = cursor
-        learned.versions |= {record.policy: record.version for record in snapshots}
         return max(len(decisions), len(responses), len(due))
 
     async def _judge(
@@ -141,10 +141,9 @@ class Learner:
             return None
         catalog = await self._catalog(publication.version)
         learned = self._learned
-        # Silence that came due is learned without the cursor moving: only the snapshots show it.
-        if learned is None or learned.versions != await self._store.live_snapshots():
-            learned = _Learned(catalog, await self._store.cursor(), {}, {})
-            learned.versions = latest = await self._store.live_snapshots()
+        if learned is None:
+            learned = _Learned(catalog, await self._store.cursor(), {})
+            latest = await self._store.live_snapshots()
             for policy in catalog.policies:
                 state = await self._saved(latest.get(policy))
                 if state is not None and state.fingerprint == fingerprint(catalog, policy):
@@ -169,7 +168,7 @@ class Learner:
             return None
         try:
             return State.from_bytes(record.content)
-        except Exception:  # whatever a damaged archive may raise
+        except SnapshotError:
             log.exception("snapshot %s is refused; its policy is learned again from the ledger", version)
             return None
 

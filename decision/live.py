@@ -140,10 +140,7 @@ class Live:
 
 
 def _load(published: Published, policy: str, version: str, content: bytes | None) -> Snapshot:
-    try:
-        state = None if content is None else State.from_bytes(content)
-    except Exception as error:  # whatever a damaged archive may raise
-        raise SnapshotError(f"snapshot {version} cannot be read") from error
+    state = None if content is None else State.from_bytes(content)
     return serve(published.compiled, policy, state, version)
 
 

@@ -52,28 +52,31 @@ async def resolve(
 async def gather(
     store: Profiles,
     catalog: CompiledCatalog,
-    customer_id: str | None,
+    subject: str,
     now: datetime,
     deadline: float,
     *,
+    known: bool = True,
     unresolved: bool = False,
 ) -> Gathered:
-    """Everything stored of a customer, typed; until the `deadline`, or without it.
+    """Everything stored of a customer (or, if not `known`, of a pseudonym), typed; until the `deadline`.
 
     Without its stops a decision is made as if every stop there could be were in force: a limit that
     cannot be read is kept. So it is for someone who could not be resolved in time (`unresolved`).
     """
-    if customer_id is None:
-        return Gathered(stops=_every_stop(catalog)) if unresolved else Gathered()
+    if unresolved:
+        return Gathered(stops=_every_stop(catalog))
     try:
         async with asyncio.timeout_at(deadline):
-            stops = await store.stops(customer_id, now)
+            stops = await store.stops(subject, now)
     except TimeoutError:
         return Gathered(stops=_every_stop(catalog), degraded=("stops:timeout", "profile:timeout"))
     resting = tuple((stop.scope, stop.target) for stop in stops)
+    if not known:
+        return Gathered(stops=resting)
     try:
         async with asyncio.timeout_at(deadline):
-            customer = await store.customer(customer_id)
+            customer = await store.customer(subject)
     except TimeoutError:
         return Gathered(stops=resting, degraded=("profile:timeout",))
     if customer is None:

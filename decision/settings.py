@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from decision.errors import StoreUnavailable
 from decision.storage.port import Store
 from decision.storage.sqlite import SqliteStore
 
-DEFAULT_STORE = "sqlite:decision.db"
-
 
 def open_store(url: str) -> Store:
-    """The store a URL names: `sqlite:PATH`. Raises ValueError on any other."""
+    """The store a URL names: `sqlite:PATH`. Raises StoreUnavailable on any other."""
     scheme, _, rest = url.partition(":")
     if scheme != "sqlite" or not rest:
-        raise ValueError(f"'{url}' names no store; write sqlite:PATH")
+        raise StoreUnavailable(f"'{url}' names no store; write sqlite:PATH")
     return SqliteStore(Path(rest))

@@ -117,8 +117,11 @@ class CompiledCatalog:
 
 
 def canonical(catalog: Catalog) -> bytes:
-    """The catalog as canonical JSON: sorted keys, defaults left out. Equal catalogs, equal bytes."""
-    document = catalog.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    """The catalog as canonical JSON: sorted keys, defaults written out. Equal catalogs, equal bytes.
+
+    With its defaults written out a stored version means the same when a later release changes a default.
+    """
+    document = catalog.model_dump(mode="json", by_alias=True, exclude_none=True)
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 

@@ -6,7 +6,7 @@ durable. All times are timezone-aware UTC. Every method may raise `StoreUnavaila
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -46,7 +46,8 @@ class Stop:
 class DecisionRecord:
     """One answered request, with all that is needed to answer it again.
 
-    `customer_id` is "" where the request named nobody. `request_hash` is the hash of the request's
+    `customer_id` is a pseudonym of the identity, which no customer id can equal, where the request named
+    nobody we know. `request_hash` is the hash of the request's
     content, to tell a retry from another request under the same `request_id`. `snapshots` maps policy
     to snapshot version. `inputs` and `reply` are JSON bytes; `reply` is byte for byte what was sent.
     """
@@ -89,10 +90,15 @@ class Publication:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """How far the learner has read: positions in the order of commits, exclusive."""
+    """How far the learner has read: positions in the order of commits, exclusive.
+
+    `rounds` counts its commits, so that every commit moves the cursor, also one that only learned from
+    silence.
+    """
 
     decisions: int = 0
     responses: int = 0
+    rounds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +183,10 @@ class Ledger(Protocol):
     async def history(
         self, customer_id: str, limit: int
     ) -> tuple[list[DecisionRecord], list[ResponseRecord]]:
-        """The newest decisions and responses of a customer, newest first. (`stop` is not restored.)"""
+        """The newest decisions of a customer, and every response to these; each newest first.
+
+        The `stop` of a response is not restored.
+        """
 
 
 class Catalogs(Protocol):
@@ -211,7 +220,7 @@ class Learning(Protocol):
     async def unread(
         self, cursor: Cursor, limit: int
     ) -> tuple[list[DecisionRecord], list[ResponseRecord], Cursor]:
-        """Up to `limit` decisions and `limit` responses after `cursor`, in commit order; the new cursor.
+        """Up to `limit` decisions and `limit` responses after `cursor`, in commit order; where that leads.
 
         A response may come before its decision: each list has its own limit.
         """
@@ -232,10 +241,13 @@ class Learning(Protocol):
         cursor: Cursor,
         *,
         expected: Cursor,
-    ) -> None:
-        """Writes (upserts) labels, new snapshots and the cursor in one transaction.
+        policies: Collection[str],
+    ) -> Cursor:
+        """Writes (upserts) labels, new snapshots and the cursor in one transaction; returns the cursor,
+        one round on.
 
-        A snapshot stored before becomes its policy's newest again. Raises Conflict (field `cursor`) where
+        A snapshot stored before becomes its policy's newest again. A policy that is not among `policies`
+        is not learned any more and has no live snapshot from now on. Raises Conflict (field `cursor`) where
         the cursor is not at `expected`: another learner has moved it; and (field `snapshots`) where a
         version names another snapshot.
         """

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
@@ -34,7 +35,7 @@ class SqliteLearning(Connections):
         return None if row is None else rows.snapshot(row)
 
     async def cursor(self) -> Cursor:
-        row = self._read_one("SELECT decisions, responses FROM learner_cursor")
+        row = self._read_one("SELECT decisions, responses, rounds FROM learner_cursor")
         return Cursor() if row is None else Cursor(*row)
 
     async def unread(
@@ -55,6 +56,7 @@ class SqliteLearning(Connections):
             Cursor(
                 decided[-1][-1] if decided else cursor.decisions,
                 answered[-1][-1] if answered else cursor.responses,
+                cursor.rounds,
             ),
         )
 
@@ -92,8 +94,11 @@ class SqliteLearning(Connections):
         cursor: Cursor,
         *,
         expected: Cursor,
-    ) -> None:
-        await self._write(partial(_commit, tuple(labels), tuple(snapshots), cursor, expected))
+        policies: Collection[str],
+    ) -> Cursor:
+        moved = replace(cursor, rounds=expected.rounds + 1)
+        await self._write(partial(_commit, tuple(labels), tuple(snapshots), moved, expected, tuple(policies)))
+        return moved
 
 
 def _commit(
@@ -101,9 +106,10 @@ def _commit(
     snapshots: Sequence[SnapshotRecord],
     cursor: Cursor,
     expected: Cursor,
+    policies: Sequence[str],
     connection: sqlite3.Connection,
 ) -> None:
-    row = connection.execute("SELECT decisions, responses FROM learner_cursor").fetchone()
+    row = connection.execute("SELECT decisions, responses, rounds FROM learner_cursor").fetchone()
     if (Cursor() if row is None else Cursor(*row)) != expected:
         raise Conflict("cursor", "another learner has moved the cursor")
     connection.executemany(
@@ -115,9 +121,14 @@ def _commit(
     for record in snapshots:
         _keep(connection, record)
     connection.execute(
-        "INSERT INTO learner_cursor (id, decisions, responses) VALUES (1, ?, ?)"
-        " ON CONFLICT (id) DO UPDATE SET decisions = excluded.decisions, responses = excluded.responses",
-        (cursor.decisions, cursor.responses),
+        "DELETE FROM live_snapshots WHERE policy NOT IN (SELECT value FROM json_each(?))",
+        (rows.text(list(policies)),),
+    )
+    connection.execute(
+        "INSERT INTO learner_cursor (id, decisions, responses, rounds) VALUES (1, ?, ?, ?)"
+        " ON CONFLICT (id) DO UPDATE SET decisions = excluded.decisions,"
+        " responses = excluded.responses, rounds = excluded.rounds",
+        (cursor.decisions, cursor.responses, cursor.rounds),
     )
 
 

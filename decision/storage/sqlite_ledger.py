@@ -44,11 +44,18 @@ class SqliteLedger(Connections):
     async def history(
         self, customer_id: str, limit: int
     ) -> tuple[list[DecisionRecord], list[ResponseRecord]]:
-        newest = "WHERE customer_id = ? ORDER BY seq DESC LIMIT ?"
         with self._one_state():
-            decided = self._read(f"SELECT {rows.DECISION} FROM decisions {newest}", (customer_id, limit))
-            answered = self._read(f"SELECT {rows.RESPONSE} FROM responses {newest}", (customer_id, limit))
-        return [rows.decision(row) for row in decided], [rows.response(row) for row in answered]
+            decided = self._read(
+                f"SELECT {rows.DECISION} FROM decisions WHERE customer_id = ? ORDER BY seq DESC LIMIT ?",
+                (customer_id, limit),
+            )
+            decisions = [rows.decision(row) for row in decided]
+            answered = self._read(
+                f"SELECT {rows.RESPONSE} FROM responses"
+                " WHERE decision_id IN (SELECT value FROM json_each(?)) ORDER BY seq DESC",
+                (rows.text([record.decision_id for record in decisions]),),
+            )
+        return decisions, [rows.response(row) for row in answered]
 
 
 def _commit_decisions(

@@ -70,11 +70,14 @@ def snapshot(version: str, policy: str = "renewal", content: bytes = b"\x00state
     return SnapshotRecord(version, policy, NOW, content)
 
 
+POLICIES = ("renewal", "welcome")
+
+
 async def learn(
     store: Store, labels: Sequence[Label], snapshots: Sequence[SnapshotRecord], cursor: Cursor
 ) -> None:
     """Commits learning from wherever the cursor is."""
-    await store.commit_learning(labels, snapshots, cursor, expected=await store.cursor())
+    await store.commit_learning(labels, snapshots, cursor, expected=await store.cursor(), policies=POLICIES)
 
 
 async def learned(store: Store) -> list[tuple[str, Label]]:
@@ -134,7 +137,7 @@ async def test_reopening_keeps_everything(new_store: Callable[[], Store]) -> Non
         assert await again.live_catalog() == Publication("v1", NOW)
         assert await again.due_labels(NOW, 9) == [Label("d-1", "t", None, NOW)]
         assert await again.snapshot("s1") == snapshot("s1")
-        assert await again.cursor() == Cursor(1, 1)
+        assert await again.cursor() == Cursor(1, 1, 1)
     finally:
         await again.close()
 
@@ -416,6 +419,7 @@ async def test_a_refused_write_does_not_fail_its_neighbours(store: Store) -> Non
 
 
 async def test_a_response_counts_once(store: Store) -> None:
+    await store.commit_decisions([decided("d-1")])
     given = answered("e-1")
     assert await store.commit_responses([given, given, answered("e-2")]) == [True, False, True]
     later = replace(given, received_at=NOW + DAY, value=99.0)
@@ -432,6 +436,7 @@ async def test_a_response_id_is_unique_per_customer(store: Store) -> None:
 async def test_a_response_id_used_for_something_else_is_a_conflict(
     store: Store, change: dict[str, str]
 ) -> None:
+    await store.commit_decisions([decided("d-1")])
     await store.commit_responses([answered("e-1")])
     fresh = answered("e-2", Stop("group", "retention", None))
     with pytest.raises(Conflict) as refused:
@@ -442,6 +447,7 @@ async def test_a_response_id_used_for_something_else_is_a_conflict(
 
 
 async def test_a_response_without_value(store: Store) -> None:
+    await store.commit_decisions([decided("d-1")])
     given = replace(answered("e-1"), value=None)
     await store.commit_responses([given])
     assert (await store.history("c-1", 9))[1] == [given]
@@ -450,10 +456,13 @@ async def test_a_response_without_value(store: Store) -> None:
 async def test_history_is_newest_first_and_limited(store: Store) -> None:
     for n in range(5):
         await store.commit_decisions([decided(f"d-{n}"), decided(f"x-{n}", customer_id="c-2")])
-        await store.commit_responses([answered(f"e-{n}", Stop("group", "g", None))])
-    decisions, responses = await store.history("c-1", 3)
-    assert [record.decision_id for record in decisions] == ["d-4", "d-3", "d-2"]
-    assert responses == [answered("e-4"), answered("e-3"), answered("e-2")]
+        answer = answered(f"e-{n}", Stop("group", "g", None))
+        again = answered(f"f-{n}")
+        await store.commit_responses([replace(given, decision_id=f"d-{n}") for given in (answer, again)])
+    decisions, responses = await store.history("c-1", 2)
+    assert [record.decision_id for record in decisions] == ["d-4", "d-3"]
+    # Every response to the decisions shown, and to no other.
+    assert [record.response_id for record in responses] == ["f-4", "e-4", "f-3", "e-3"]
 
 
 # --- catalogs ---
@@ -538,7 +547,7 @@ async def test_labels_are_kept_and_replaced(store: Store) -> None:
     await learn(store, [clicked], [], Cursor(3, 1))
     assert await store.labels(["d-1", "unknown"]) == {("d-1", "a"): clicked, ("d-1", "b"): shown[1]}
     assert await store.labels([]) == {}
-    assert await store.cursor() == Cursor(3, 1)
+    assert await store.cursor() == Cursor(3, 1, 2)
 
 
 async def test_due_labels_come_oldest_first(store: Store) -> None:
@@ -602,7 +611,7 @@ async def test_a_failing_learning_commit_leaves_everything_as_it_was(store: Stor
             Cursor(2, 2),
         )
     assert refused.value.field == "snapshots"
-    assert await store.cursor() == Cursor(1, 1)
+    assert await store.cursor() == Cursor(1, 1, 1)
     assert await store.labels(["d-1", "d-2"]) == {("d-1", "t"): label}
     assert await store.live_snapshots() == {"renewal": "s1"}
     assert await store.snapshot("s2") is None
@@ -612,9 +621,22 @@ async def test_learning_from_another_cursor_is_refused_whole(store: Store) -> No
     await learn(store, [], [snapshot("s1")], Cursor(3, 3))
     with pytest.raises(Conflict) as refused:
         await store.commit_learning(
-            [Label("d-1", "t", "click", None)], [snapshot("s2")], Cursor(4, 4), expected=Cursor(2, 3)
+            [Label("d-1", "t", "click", None)],
+            [snapshot("s2")],
+            Cursor(4, 4),
+            expected=Cursor(3, 3, 0),
+            policies=POLICIES,
         )
     assert refused.value.field == "cursor"
-    assert await store.cursor() == Cursor(3, 3)
+    assert await store.cursor() == Cursor(3, 3, 1)
     assert await store.live_snapshots() == {"renewal": "s1"}
     assert await store.labels(["d-1"]) == {}
+
+
+async def test_a_policy_that_is_not_learned_any_more_has_no_live_snapshot(store: Store) -> None:
+    await learn(store, [], [snapshot("s1"), snapshot("w1", "welcome", b"w")], Cursor())
+    expected = await store.cursor()
+    moved = await store.commit_learning([], [], expected, expected=expected, policies=["renewal"])
+    assert moved == await store.cursor() == Cursor(0, 0, 2)
+    assert await store.live_snapshots() == {"renewal": "s1"}
+    assert await store.snapshot("w1") == snapshot("w1", "welcome", b"w")

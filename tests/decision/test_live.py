@@ -28,7 +28,7 @@ async def until(done: Callable[[], bool], seconds: float = 2.0) -> None:
 
 async def learn(store: SqliteStore, record: SnapshotRecord) -> None:
     cursor = await store.cursor()
-    await store.commit_learning([], [record], cursor, expected=cursor)
+    await store.commit_learning([], [record], cursor, expected=cursor, policies=["default", "plain"])
 
 
 def learned(service: Service, reward: float) -> SnapshotRecord:

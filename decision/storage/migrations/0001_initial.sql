@@ -99,5 +99,6 @@ CREATE TABLE live_snapshots (
 CREATE TABLE learner_cursor (
     id        INTEGER PRIMARY KEY CHECK (id = 1),
     decisions INTEGER NOT NULL,
-    responses INTEGER NOT NULL
+    responses INTEGER NOT NULL,
+    rounds    INTEGER NOT NULL
 ) STRICT;

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 import shlex
 import signal
 import tempfile
@@ -242,4 +243,6 @@ async def _draw(options: Options, screen: Screen, tally: Tally, learning: Learni
 def _keep_picture(screen: Screen, file: Path) -> None:
     recorder = Console(record=True, width=_PICTURE_WIDTH, file=io.StringIO(), force_terminal=True)
     recorder.print(screen.render())
-    file.write_text(recorder.export_svg(title="decision demo"), encoding="utf-8")
+    picture = recorder.export_svg(title="decision demo")
+    # The fonts it would fetch from elsewhere are not needed: any fixed-width one does.
+    file.write_text(re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL), encoding="utf-8")

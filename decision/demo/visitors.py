@@ -22,7 +22,7 @@ from decision.demo.client import Client
 from decision.demo.tally import Sums, Tally
 from decision.demo.world import Truth, facts_of, simulate_customers, visit
 
-CONCURRENT = 8
+CONCURRENT = 4
 SLOW_AFTER = 40_000
 """Visits after which the visitors slow down, so that the demo may be left running."""
 SLOW_RATE = 20.0

@@ -20,7 +20,7 @@ types: $(VENV)/dev
 	$(BIN)/mypy
 
 unit: $(VENV)/dev
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 4
 
 long: $(VENV)/dev
 	$(BIN)/pytest -m long

@@ -130,9 +130,7 @@ def _values(catalog: CompiledCatalog, candidates: Candidates, activation: Any) -
 
 
 def _context_weights(candidates: Candidates, status: Status) -> Floats:
-    weight = np.ones(len(candidates))
-    for weighting in candidates.weightings:
-        # A weight whose condition cannot be known stays neutral: it prefers, it does not permit.
-        if status[weighting.clause] == Truth.TRUE:
-            weight[weighting.arms] *= weighting.weight
+    # A weight whose condition cannot be known stays neutral: it prefers, it does not permit.
+    holds = status[candidates.weight_clauses] == Truth.TRUE
+    weight: Floats = candidates.weights[holds].prod(axis=0)
     return weight

@@ -45,16 +45,6 @@ class Arm:
 
 
 @dataclass(frozen=True, slots=True)
-class ContextWeighting:
-    """A context weight on one placement: the clause that switches it, the arms it is for."""
-
-    id: str
-    clause: int
-    arms: Bools
-    weight: float
-
-
-@dataclass(frozen=True, slots=True)
 class Candidates:
     """The arms of one placement, as arrays of length K (one entry per arm, in arm order).
 
@@ -63,7 +53,8 @@ class Candidates:
     clauses of all of them. `valid_from`, `valid_to`: epoch seconds, ±inf where open. `value`: the
     constant value, or nan where `value_programs`, (program, arms (K,)) pairs, give it per customer.
     `tier`, `group` and `action` are int32 (K,); `group_numbers` and `action_numbers` map ids to them.
-    `purposes`: (purpose, bool (K,)) for each consent some arm needs.
+    `weights` float64 (W, K): the context weight of each arm (1 where it is not meant) while clause
+    `weight_clauses` (W,) holds. `purposes`: (purpose, bool (K,)) for each consent some arm needs.
     """
 
     placement: Placement
@@ -83,7 +74,8 @@ class Candidates:
     value_programs: tuple[tuple[int, Bools], ...]
     group_numbers: Mapping[str, int]
     action_numbers: Mapping[str, int]
-    weightings: tuple[ContextWeighting, ...]
+    weight_clauses: Ints
+    weights: Floats
     purposes: tuple[tuple[str, Bools], ...]
 
     def __len__(self) -> int:
@@ -212,12 +204,14 @@ def _index(
     first: int,
 ) -> Candidates:
     rows = [[_clauses(programs, arm.action, stage) for arm in arms] for stage in STAGES]
-    weightings = tuple(
-        ContextWeighting(item.id, programs.clause(item.when), covered, item.weight)
+    weightings = [
+        (programs.clause(item.when), np.where(covered, item.weight, 1.0))
         for item in catalog.context_weights
         if (covered := _covered(item, arms)).any()
-    )
-    needed = {clause for stage in rows for row in stage for clause in row} | {w.clause for w in weightings}
+    ]
+    needed = {clause for stage in rows for row in stage for clause in row} | {
+        clause for clause, _ in weightings
+    }
     groups = {group.id: number for number, group in enumerate(catalog.groups)}
     actions = {action.id: number for number, action in enumerate(catalog.actions)}
     purposes = sorted({p for arm in arms for p in (arm.group.consent, channel.consent) if p is not None})
@@ -243,7 +237,8 @@ def _index(
         ),
         group_numbers=groups,
         action_numbers=actions,
-        weightings=weightings,
+        weight_clauses=_ints([clause for clause, _ in weightings]),
+        weights=_frozen(np.array([row for _, row in weightings]).reshape(len(weightings), len(arms))),
         purposes=tuple(
             (p, np.array([p in (arm.group.consent, channel.consent) for arm in arms], dtype=np.bool_))
             for p in purposes

@@ -93,7 +93,7 @@ def test_commands_on_a_service(tmp_path: Path) -> None:
         writer = csv.writer(file)
         writer.writerow(["customer_id", *columns, *(f"scores.{name}" for name in scores)])
         for customer in customers:
-            values = [customer["attributes"].get(name, "") for name in columns]
+            values = [_cell(customer["attributes"].get(name, "")) for name in columns]
             values += [customer["scores"].get(name, "") for name in scores]
             writer.writerow([customer["customer_id"], *values])
     (own,) = blocks("decision serve")

@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -15,6 +15,12 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from arbitration.errors import NextBestActionError
 from decision.errors import Rejected
+
+if TYPE_CHECKING:
+    from decision.import_files import Summary
+    from decision.replaying import Replayed
+
+T = TypeVar("T")
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 catalog_app = typer.Typer(no_args_is_help=True, help="Check, publish and compare catalogs.")
@@ -114,11 +120,12 @@ def replay(
     console.print("[green]identical[/green]")
 
 
-async def _replay(url: str, decision_id: str) -> Any:
+async def _replay(url: str, decision_id: str) -> Replayed:
     from decision.live import Live
     from decision.replaying import Replaying
+    from decision.settings import opened
 
-    async with _opened(url) as store:
+    async with opened(url) as store:
         return await Replaying(store, Live(store)).replay(decision_id)
 
 
@@ -127,9 +134,9 @@ def validate(
     path: CatalogPath,
 ) -> None:
     """Report everything that is wrong with a catalog, at once."""
-    checked = _checked(path)
-    assert checked.published is not None
-    catalog = checked.published.compiled
+    from decision.publishing import check_path
+
+    catalog = check_path(path)[0].compiled
     size = f"{len(catalog.model.actions)} actions, {len(catalog.arms)} treatments"
     console.print(f"[green]valid[/green] {catalog.version}: {size}")
 
@@ -140,16 +147,18 @@ def publish(
     store: StoreUrl = DEFAULT_STORE,
 ) -> None:
     """Check a catalog and make it live; running services take it up within two seconds."""
-    checked = _checked(path)
-    assert checked.published is not None
-    _run(_publish(store, checked.published.version, checked.document))
-    console.print(f"[green]published[/green] {checked.published.version}")
+    from decision.publishing import check_path
+
+    published, document = check_path(path)
+    _run(_publish(store, published.version, document))
+    console.print(f"[green]published[/green] {published.version}")
 
 
 async def _publish(url: str, version: str, document: bytes) -> None:
     from decision.api.context import utc_now
+    from decision.settings import opened
 
-    async with _opened(url) as store:
+    async with opened(url) as store:
         await store.publish_catalog(version, document, utc_now())
 
 
@@ -162,8 +171,9 @@ def diff(
     import orjson
 
     from decision.diffing import differences
+    from decision.publishing import check_path
 
-    after = orjson.loads(_checked(path).document)
+    after = orjson.loads(check_path(path)[1])
     found = differences(_run(_live_document(store)), after)
     signs = {"added": "[green]+[/green]", "removed": "[red]-[/red]", "changed": "[yellow]~[/yellow]"}
     for item in found:
@@ -178,7 +188,9 @@ def diff(
 async def _live_document(url: str) -> dict[str, Any]:
     import orjson
 
-    async with _opened(url) as store:
+    from decision.settings import opened
+
+    async with opened(url) as store:
         live = await store.live_catalog()
         document = None if live is None else await store.catalog(live.version)
         return {} if document is None else dict(orjson.loads(document))
@@ -219,44 +231,16 @@ def customers(
 
 async def _import(
     url: str, file: Path, mapping: Path | None, rejects: Path | None, moved: Callable[[int, int], None]
-) -> Any:
+) -> Summary:
     from decision.import_files import import_file
     from decision.live import Live
+    from decision.settings import opened
 
-    async with _opened(url) as store:
+    async with opened(url) as store:
         live = Live(store)
         await live.refresh()
         return await import_file(file, store, live.serving.published.compiled, mapping, rejects, moved)
 
 
-def _checked(path: Path) -> Any:
-    from arbitration.errors import CatalogError
-    from decision.catalog_files import read_catalog
-    from decision.publishing import check_document
-
-    source, unreadable = read_catalog(path)
-    checked = check_document(source)
-    if unreadable or checked.published is None:
-        raise CatalogError([*unreadable, *checked.problems])
-    return checked
-
-
-def _opened(url: str) -> Any:
-    from contextlib import asynccontextmanager
-
-    from decision.settings import open_store
-
-    @asynccontextmanager
-    async def opened() -> Any:
-        store = open_store(url)
-        await store.open()
-        try:
-            yield store
-        finally:
-            await store.close()
-
-    return opened()
-
-
-def _run(work: Coroutine[Any, Any, Any]) -> Any:
+def _run(work: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(work)

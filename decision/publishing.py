@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import orjson
 
 from arbitration.catalog.compile import CompiledCatalog, canonical, compile_catalog, compile_document
 from arbitration.catalog.problems import Problem, Source
 from arbitration.catalog.validate import check
+from arbitration.errors import CatalogError
+from decision.catalog_files import read_catalog
 from decision.content import Templates, parse_templates, template_problems
 
 
@@ -37,6 +40,15 @@ def check_document(source: Source) -> Checked:
     if result.catalog is None or problems:
         return Checked(None, b"", tuple(problems))
     return Checked(_publish(compile_catalog(result.catalog)), canonical(result.catalog), ())
+
+
+def check_path(path: Path) -> tuple[Published, bytes]:
+    """The catalog authored at `path` and its canonical JSON. Raises CatalogError with every problem."""
+    source, unreadable = read_catalog(path)
+    checked = check_document(source)
+    if unreadable or checked.published is None:
+        raise CatalogError([*unreadable, *checked.problems])
+    return checked.published, checked.document
 
 
 def load_published(version: str, document: bytes) -> Published:

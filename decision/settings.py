@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from decision.errors import StoreUnavailable
@@ -15,3 +17,14 @@ def open_store(url: str) -> Store:
     if scheme != "sqlite" or not rest:
         raise StoreUnavailable(f"'{url}' names no store; write sqlite:PATH")
     return SqliteStore(Path(rest))
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Store]:
+    """The store a URL names, open within the context."""
+    store = open_store(url)
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()

@@ -15,8 +15,8 @@ import shlex
 import signal
 import tempfile
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,7 @@ import uvloop
 from rich.console import Console
 from rich.progress import track
 
-from arbitration.errors import CatalogError
 from decision.api.context import utc_now
-from decision.catalog_files import read_catalog
 from decision.demo.client import CallFailed, Client
 from decision.demo.learning import Learning
 from decision.demo.screen import FRAMES_A_SECOND, Screen, say
@@ -35,8 +33,8 @@ from decision.demo.server import HOST, DemoFailed, Server, check_port
 from decision.demo.tally import Tally
 from decision.demo.visitors import CONCURRENT, SLOW_AFTER, Visitors, World, shown_treatments
 from decision.importing import Importer
-from decision.publishing import Published, check_document
-from decision.settings import open_store
+from decision.publishing import Published, check_path
+from decision.settings import opened
 from decision.storage.port import Store
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "telco"
@@ -94,7 +92,7 @@ async def _demo(options: Options, console: Console) -> None:
     check_port(options.port)
     with _place(options.directory) as place:
         url = f"sqlite:{place / 'demo.db'}"
-        async with _opened(url) as store:
+        async with opened(url) as store:
             published = await _publish(store, options.catalog, console)
             world = World(published.compiled, options.customers, options.seed, utc_now())
             await _import(store, world, console)
@@ -117,27 +115,14 @@ def _place(directory: Path | None) -> Iterator[Path]:
         yield Path(name)
 
 
-@asynccontextmanager
-async def _opened(url: str) -> AsyncIterator[Store]:
-    store = open_store(url)
-    await store.open()
-    try:
-        yield store
-    finally:
-        await store.close()
-
-
 async def _publish(store: Store, path: Path, console: Console) -> Published:
-    source, unreadable = read_catalog(path)
-    checked = check_document(source)
-    if unreadable or checked.published is None:
-        raise CatalogError([*unreadable, *checked.problems])
-    await store.publish_catalog(checked.published.version, checked.document, utc_now())
-    model = checked.published.compiled.model
+    published, document = check_path(path)
+    await store.publish_catalog(published.version, document, utc_now())
+    model = published.compiled.model
     count = sum(len(action.treatments) for action in model.actions)
     about = f"{len(model.actions)} actions, {count} treatments, {len(model.channels)} channels"
     console.print(f"[green]✓[/green] catalog published: {about}", highlight=False)
-    return checked.published
+    return published
 
 
 async def _import(store: Store, world: World, console: Console) -> None:

@@ -98,8 +98,9 @@ class Group(Part):
 class Channel(Part):
     """Where content is shown and how an answer there is valued.
 
-    `direction` describes it; no decision depends on it. `contact` is the event from which the customer has had a contact, and may be expected to answer:
-    the decision itself (an agent reads it out, a mail leaves) or the reported `impression`.
+    `direction` describes it; no decision depends on it. `contact` is the event from which the customer
+    has had a contact, and may be expected to answer: the decision itself (an agent reads it out, a mail
+    leaves) or the reported `impression`.
     `rewards` maps each outcome the channel knows to its reward in 0..1; an outcome not listed is
     refused. `response_window`: with no answer so long after the contact, the label is `no_response`.
     """

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arbitration.catalog.compile import Arm, Candidates, CompiledCatalog
+from arbitration.catalog.scalars import LARGEST
 from arbitration.errors import InputsError
 from arbitration.inputs import Inputs
 from arbitration.policy.strategies import propensity, selection_probabilities
@@ -83,22 +84,25 @@ def decide(inputs: Inputs, catalog: CompiledCatalog, snapshots: Snapshots) -> De
     An action is shown at most once in a decision. Raises InputsError where the inputs name a channel or
     placement that the catalog does not have.
     """
+    asked = tuple(requested(inputs, catalog))
     activation = catalog.rules.language.activation(inputs.facts, inputs.now)
+    clauses = sorted({clause for candidates, _ in asked for clause in candidates.needed})
+    status = catalog.rules.evaluate(inputs.facts, activation, clauses)
     contexts: dict[str, Floats] = {}
     versions: dict[str, str] = {}
     shown: set[int] = set()
     slates = []
     drawn = 0
-    for candidates, limit in requested(inputs, catalog):
+    for candidates, limit in asked:
         policy = candidates.policy.id
         if policy not in contexts:
             contexts[policy] = catalog.encoders[policy].encode(inputs.facts, inputs.now)
             versions[policy] = snapshots[policy].version
-        screening = screen(inputs, catalog, candidates, activation)
+        screening = screen(inputs, catalog, candidates, activation, status)
         mean, sd = snapshots[policy].posterior.score(
             contexts[policy], candidates.first, candidates.first + len(candidates)
         )
-        weight = screening.context_weight * screening.value * candidates.lever
+        weight = np.minimum(screening.context_weight * screening.value * candidates.lever, LARGEST)
         slots = _fill(inputs.decision_id, drawn, candidates, limit, screening, (mean, sd, weight), shown)
         drawn += limit
         items = tuple(_items(candidates, slots, mean, weight))

@@ -103,7 +103,7 @@ def _removed(
         "stage": str(stage),
         "reason": reason,
         "rule": rule,
-        "values": {name: _seen(inputs, name) for name in names},
+        "values": {name: _seen(inputs, catalog, name) for name in names},
     }
 
 
@@ -112,11 +112,13 @@ def _validity(candidates: Candidates, arm: int) -> str:
     return f"from {valid.from_ or '…'} to {valid.to or '…'}"
 
 
-def _seen(inputs: Inputs, name: str) -> object:
+def _seen(inputs: Inputs, catalog: CompiledCatalog, name: str) -> object:
     if name == "now":
         return rfc3339(inputs.now)
     if name not in inputs.facts:
         return None
+    if catalog.declared[name].pii:
+        return "(pii)"
     value = to_json(inputs.facts[name])
     return value["timestamp"] if isinstance(value, dict) else value
 

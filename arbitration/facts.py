@@ -60,20 +60,22 @@ def admit(field: str, raw: object, declared: Declared) -> Value:
     Whole floats are not ints and numbers are not strings: what does not fit is refused rather than
     bent. Raises FactError naming `field`.
     """
-    value = _of_type(field, raw, declared.type)
+    value = _of_type(field, raw, declared)
     if isinstance(value, int | float) and not isinstance(value, bool):
         if declared.min is not None and value < declared.min:
-            raise FactError(field, f"{value} is less than the minimum {declared.min:g}")
+            raise FactError(field, f"{_shown(value, declared)} is less than the minimum {declared.min:g}")
         if declared.max is not None and value > declared.max:
-            raise FactError(field, f"{value} is greater than the maximum {declared.max:g}")
+            raise FactError(field, f"{_shown(value, declared)} is greater than the maximum {declared.max:g}")
     if declared.values is not None:
         for text in (value,) if isinstance(value, str) else value if isinstance(value, tuple) else ():
             if text not in declared.values:
-                raise FactError(field, f"{_quote(text)} is not one of {', '.join(sorted(declared.values))}")
+                allowed = ", ".join(sorted(declared.values))
+                raise FactError(field, f"{_shown(text, declared)} is not one of {allowed}")
     return value
 
 
-def _of_type(field: str, raw: object, kind: FactType) -> Value:
+def _of_type(field: str, raw: object, declared: Declared) -> Value:
+    kind = declared.type
     match kind:
         case "bool" if isinstance(raw, bool):
             return raw
@@ -90,7 +92,7 @@ def _of_type(field: str, raw: object, kind: FactType) -> Value:
         case "string" if isinstance(raw, str):
             return _text(field, raw)
         case "timestamp" if isinstance(raw, str):
-            return _timestamp(field, raw)
+            return _timestamp(field, raw, declared)
         case "strings" if isinstance(raw, list | tuple):
             if len(raw) > MAX_STRINGS:
                 raise FactError(field, f"more than {MAX_STRINGS} strings")
@@ -109,14 +111,14 @@ def _text(field: str, raw: str) -> str:
     return raw
 
 
-def _timestamp(field: str, raw: str) -> datetime:
+def _timestamp(field: str, raw: str, declared: Declared) -> datetime:
     try:
         instant = datetime.fromisoformat(raw)
         if instant.tzinfo is None:
             raise FactError(field, "a timestamp needs its offset: 2026-01-31T08:00:00Z")
         return instant.astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        raise FactError(field, f"{_quote(raw)} is not an RFC 3339 time") from error
+        raise FactError(field, f"{_shown(raw, declared)} is not an RFC 3339 time") from error
 
 
 def _kind(raw: object) -> str:
@@ -131,8 +133,12 @@ def _kind(raw: object) -> str:
     return "null" if raw is None else names.get(type(raw), type(raw).__name__)
 
 
-def _quote(text: str) -> str:
-    return repr(text if len(text) <= 40 else text[:37] + "...")
+def _shown(value: Value, declared: Declared) -> str:
+    if declared.pii:
+        return "the value"
+    if not isinstance(value, str):
+        return str(value)
+    return repr(value if len(value) <= 40 else value[:37] + "...")
 
 
 def to_json(value: Value) -> object:

@@ -45,7 +45,8 @@ _STRING = (
 )
 _COMMENT = r"//[^\n]*"
 _FACT = r"(?:customer|scores|context)"
-_HAS = re.compile(rf"({_STRING}|{_COMMENT})|(?<![\w.])has(\s*)\((\s*)({_FACT}\.\w+)(\s*)\)")
+_HAS = re.compile(rf"({_STRING}|{_COMMENT})|(?<![\w.])has(\s*)\((\s*)({_FACT}\s*\.\s*\w+)(\s*)\)")
+_ODD = re.compile(rf"{_STRING}|{_COMMENT}|(?<![\w.])(has)\s*\(|(?<![\w)\]}}.\s])\s*(\.)\s*{_FACT}\b")
 _NAME = re.compile(rf"(?:{_STRING}|{_COMMENT})|(?<![\w.])({_FACT}\s*\.\s*\w+|now\b)")
 _AT = re.compile(r"ERROR: <input>:(\d+):(\d+): (.*)")
 
@@ -101,6 +102,8 @@ class Language:
 
     def compile(self, text: str, *, number: bool = False) -> Program | list[RuleProblem]:
         """A program whose result is bool (or, with `number`, int or double), or what is wrong with it."""
+        if odd := _unreadable(_presence(text)):
+            return odd
         try:
             expression = self._env.compile(_presence(text))
         except RuntimeError as error:
@@ -110,7 +113,7 @@ class Language:
         if kind not in allowed and not (self._lenient and kind == "DYN"):
             wanted = "a number" if number else "true or false"
             return [RuleProblem(f"must come to {wanted}, this is of type {kind.lower()}")]
-        self._asked.update(match[4] for match in _HAS.finditer(text) if match[1] is None)
+        self._asked.update(re.sub(r"\s", "", match[4]) for match in _HAS.finditer(text) if match[1] is None)
         return Program(text, names(text), expression)
 
     def activation(self, facts: Facts, now: datetime) -> Any:
@@ -163,6 +166,21 @@ def _presence(text: str) -> str:
         return f"has{match[2]}.{match[3]}{match[4]}{match[5]} "
 
     return _HAS.sub(swap, text)
+
+
+def _unreadable(text: str) -> list[RuleProblem]:
+    """Forms that the runtime would accept and mean otherwise than their author, or that hide a name."""
+    found = []
+    for match in _ODD.finditer(text):
+        for group, message in (
+            (1, "has() takes one fact: has(customer.x)"),
+            (2, "a name does not begin with a dot"),
+        ):
+            if match[group] is not None:
+                before = text[: match.start(group)]
+                column = len(before) - before.rfind("\n")
+                found.append(RuleProblem(message, before.count("\n") + 1, column))
+    return found
 
 
 def _problems(report: str) -> list[RuleProblem]:

@@ -90,10 +90,12 @@ class Screening:
         return _EMPTIED_BY[STAGES[int(np.argmin(remaining))]]
 
 
-def screen(inputs: Inputs, catalog: CompiledCatalog, candidates: Candidates, activation: Any) -> Screening:
-    """Applies every stage to the candidates of one placement."""
+def screen(
+    inputs: Inputs, catalog: CompiledCatalog, candidates: Candidates, activation: Any, status: Status
+) -> Screening:
+    """Applies every stage to the candidates of one placement. `status`: the truth of (at least) the
+    clauses they need, as `Rules.evaluate` gives it."""
     count = len(candidates)
-    status = catalog.rules.evaluate(inputs.facts, activation, candidates.needed)
     passes = np.ones((len(STAGES), count), dtype=np.bool_)
     for row, clauses in enumerate(candidates.clauses):
         np.equal(status[clauses], Truth.TRUE).all(axis=1, out=passes[row])

@@ -33,6 +33,12 @@ def fingerprint(catalog: CompiledCatalog, policy: str) -> str:
     return hashlib.sha256(spelled.encode()).hexdigest()[:16]
 
 
+def lineage(catalog: CompiledCatalog, policy: str) -> str:
+    """What a learned state is a state of: a policy under its present encoding and rewards. States of one
+    lineage replace one another; a catalog that goes back finds its lineage again."""
+    return f"{policy}-{fingerprint(catalog, policy)}"
+
+
 def serve(catalog: CompiledCatalog, policy: str, state: State | None, version: str) -> Snapshot:
     """The snapshot that `catalog` decides with. A state learned under another encoding is not used:
     until the learner has relearned it from the ledger, the policy stands at its prior."""

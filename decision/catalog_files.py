@@ -75,12 +75,16 @@ class _Reader:
         for key, value in node.value:
             if isinstance(value, SequenceNode):
                 self._extend(str(key.value), value, name)
+            elif str(key.value) in self.document:
+                self._complain("not_a_list", name, value, f"'{key.value}' stands elsewhere as well")
             else:
                 self.document[str(key.value)] = self._plain(value, (str(key.value),), name)
 
     def _extend(self, section: str, node: SequenceNode, name: str) -> None:
         items = self.document.setdefault(section, [])
-        assert isinstance(items, list)
+        if not isinstance(items, list):
+            self._complain("not_a_list", name, node, f"'{section}' stands elsewhere, and is no list there")
+            return
         self.places.setdefault((section,), _place(node, name))
         for child in node.value:
             items.append(self._plain(child, (section, len(items)), name))
@@ -108,6 +112,9 @@ class _Reader:
             self._complain("too_deep", name, node, f"nested more than {_DEEPEST} levels deep")
             return None
         if isinstance(node, ScalarNode):
+            if not _is_text(node.value):
+                self._complain("not_text", name, node, "half of a surrogate pair is no character")
+                return ""
             return _scalar(node)
         if isinstance(node, SequenceNode):
             return [self._plain(child, (*path, index), name) for index, child in enumerate(node.value)]
@@ -122,6 +129,10 @@ class _Reader:
         for (key_node, _), key in zip(node.value, keys, strict=True):
             if keys.count(key) > 1:
                 self._complain("duplicate_key", name, key_node, f"the key '{key}' stands here twice")
+
+
+def _is_text(value: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _place(node: Node, name: str) -> Place:

@@ -18,7 +18,7 @@ from arbitration.inputs import Inputs
 from decision.errors import FieldError, InternalError, Rejected
 from decision.live import Live, Serving
 from decision.messages import DecisionRequest
-from decision.profiles import IDENTITY_TIMEOUT, gather, given_facts, resolve
+from decision.profiles import gather, given_facts, resolve
 from decision.replies import Asked, reply_bytes
 from decision.storage.port import DecisionRecord, Identity, Store
 
@@ -77,42 +77,34 @@ class Deciding:
         deadline = asyncio.get_running_loop().time() + request.timeout_ms / 1000
         asked_for = request.identity
         identity = None if asked_for is None else Identity(asked_for.type, asked_for.value)
-        customer_id, degraded = await resolve(self._store, request.customer_id, identity, deadline)
-        subject = customer_id or _pseudonym(identity)
-        # A retry is answered as before, even where the catalog has changed since.
+        subject = await resolve(self._store, request.customer_id, identity, deadline)
+        # A retry is answered as before, even where the catalog has changed since, or who it is about
+        # has become known.
         content = _content_hash(request) if request.request_id is not None else ""
         if request.request_id is not None:
-            earlier = await self._store.decision_of_request(subject, request.request_id)
-            if earlier is not None:
-                return _same_request(earlier, content).reply
+            for key in subject.keys:
+                earlier = await self._store.decision_of_request(key, request.request_id)
+                if earlier is not None:
+                    return _same_request(earlier, content).reply
         facts_given, placements = _check(request, serving)
         now = self._clock()
-        unresolved = identity is not None and IDENTITY_TIMEOUT in degraded
-        known = await gather(
-            self._store,
-            serving.published.compiled,
-            subject,
-            now,
-            deadline,
-            known=customer_id is not None,
-            unresolved=unresolved,
-        )
+        known = await gather(self._store, serving.published.compiled, subject, now, deadline)
         inputs = Inputs(
             decision_id=self._new_id(),
             now=now,
-            customer_id=customer_id,
+            customer_id=subject.customer_id,
             channel=request.channel,
             placements=placements,
             facts={**known.facts, **facts_given},
             consents=known.consents,
             stops=known.stops,
-            degraded=(*degraded, *known.degraded),
+            degraded=known.degraded,
         )
         asked = Asked(request.request_id, request.explain)
         made = decide(inputs, serving.published.compiled, serving.snapshots)
         return DecisionRecord(
             decision_id=inputs.decision_id,
-            customer_id=subject,
+            customer_id=subject.keys[0],
             request_id=request.request_id,
             request_hash=content,
             decided_at=now,
@@ -174,13 +166,6 @@ def _same_request(earlier: DecisionRecord, content: str) -> DecisionRecord:
             409, "request_id_reused", detail, [FieldError("request_id", "request_id_reused", message)]
         )
     return earlier
-
-
-def _pseudonym(identity: Identity | None) -> str:
-    """Stands in for the customer id of somebody we do not know: it keeps their requests, responses and
-    stops apart from others'. No customer id has a control character."""
-    spelled = repr(identity).encode()
-    return "\x1f" + hashlib.blake2b(spelled, digest_size=16).hexdigest()
 
 
 def _content_hash(request: DecisionRequest) -> str:

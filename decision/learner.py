@@ -19,7 +19,7 @@ from arbitration.catalog.compile import CompiledCatalog
 from arbitration.errors import SnapshotError
 from arbitration.inputs import Inputs
 from arbitration.policy.state import State
-from arbitration.snapshot import fingerprint
+from arbitration.snapshot import fingerprint, lineage
 from decision.labels import ItemKey, answered, contacted, reward, silent
 from decision.publishing import load_published
 from decision.responding import treatments
@@ -98,9 +98,11 @@ class Learner:
         for policy in sorted(learned.stale):
             version, content = await asyncio.to_thread(learned.states[policy].to_bytes)
             # Policies may have learned the same; their snapshots are still two.
-            snapshots.append(SnapshotRecord(f"{policy}-{version}", policy, now, content))
+            line = lineage(learned.catalog, policy)
+            snapshots.append(SnapshotRecord(f"{policy}-{version}", line, now, content))
+        lineages = [lineage(learned.catalog, policy) for policy in learned.states]
         learned.cursor = await self._store.commit_learning(
-            labels, snapshots, cursor, expected=learned.cursor, policies=learned.states
+            labels, snapshots, cursor, expected=learned.cursor, lineages=lineages
         )
         learned.stale.clear()
         return max(len(decisions), len(responses), len(due))
@@ -143,10 +145,10 @@ class Learner:
         learned = self._learned
         if learned is None:
             learned = _Learned(catalog, await self._store.cursor(), {})
-            latest = await self._store.live_snapshots()
+            current = await self._store.current_snapshots()
             for policy in catalog.policies:
-                state = await self._saved(latest.get(policy))
-                if state is not None and state.fingerprint == fingerprint(catalog, policy):
+                state = await self._saved(current.get(lineage(catalog, policy)))
+                if state is not None:
                     learned.states[policy] = state
         learned.catalog = catalog
         learned.states = {

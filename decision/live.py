@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from arbitration.errors import SnapshotError
 from arbitration.policy.state import State
-from arbitration.snapshot import PRIOR, Snapshot, serve
+from arbitration.snapshot import PRIOR, Snapshot, lineage, serve
 from decision.errors import Rejected
 from decision.publishing import Published, load_published
 from decision.storage.port import Store
@@ -31,11 +31,15 @@ _REMEMBERED = 16
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """A catalog and, per policy, the snapshot it decides with."""
+    """A catalog and, per policy, the snapshot it decides with.
+
+    `learned`: the newest snapshots there were. `settled`: none of them had to be refused.
+    """
 
     published: Published
     snapshots: Mapping[str, Snapshot]
     learned: Mapping[str, str]
+    settled: bool
 
 
 class Live:
@@ -47,6 +51,7 @@ class Live:
         self._serving: Serving | None = None
         self._catalogs: OrderedDict[str, Published] = OrderedDict()
         self._snapshots: OrderedDict[tuple[str, str, str], Snapshot] = OrderedDict()
+        self._refused: set[str] = set()
         self._refreshing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
@@ -85,14 +90,20 @@ class Live:
                 serving is not None
                 and serving.published.version == publication.version
                 and serving.learned == learned
+                and serving.settled
             ):
                 return
             published = await self.published(publication.version)
-            snapshots = {
-                policy: await self._serve_or_keep(published, policy, learned.get(policy, PRIOR))
+            wanted = {
+                policy: learned.get(lineage(published.compiled, policy), PRIOR)
                 for policy in published.compiled.policies
             }
-            self._serving = Serving(published, snapshots, learned)
+            snapshots = {
+                policy: await self._serve_or_keep(published, policy, version)
+                for policy, version in wanted.items()
+            }
+            settled = all(snapshots[policy].version == version for policy, version in wanted.items())
+            self._serving = Serving(published, snapshots, learned, settled)
 
     async def published(self, version: str) -> Published:
         """A catalog version, live or past. Raises Rejected (404) where it is not known."""
@@ -124,7 +135,9 @@ class Live:
         try:
             return await self.snapshot(published, policy, version)
         except SnapshotError:
-            log.exception("snapshot %s of policy %s is refused", version, policy)
+            if version not in self._refused:  # it is tried at every poll, as it may be mended
+                self._refused.add(version)
+                log.exception("snapshot %s of policy %s is refused", version, policy)
         old = self._serving
         if old is not None and old.published.version == published.version and policy in old.snapshots:
             return old.snapshots[policy]

@@ -7,9 +7,12 @@ older catalog) is left out and named in `degraded`: it costs quality, never the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+import hashlib
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
+from typing import TypeVar
 
 from arbitration.catalog.compile import CompiledCatalog
 from arbitration.errors import FactError
@@ -19,7 +22,8 @@ from decision.storage.port import Customer, Identity, Profiles
 
 _SECTIONS = {"attributes": "customer", "scores": "scores"}
 CONSENTS = ("given", "withdrawn")
-IDENTITY_TIMEOUT = "identity:timeout"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,57 +36,82 @@ class Gathered:
     degraded: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whom a request is about: a customer, an identity, or an identity that proved to be a customer.
+
+    `pseudonym` stands in for the customer id of somebody not known: it keeps their requests, responses
+    and stops apart from others'. No customer id has a control character. `unresolved`: there was no time
+    to find out who it is.
+    """
+
+    customer_id: str | None
+    pseudonym: str | None = None
+    degraded: tuple[str, ...] = ()
+    unresolved: bool = False
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """What the ledger knows this subject by, the one to record it by first."""
+        return tuple(key for key in (self.customer_id, self.pseudonym) if key is not None)
+
+
 async def resolve(
     store: Profiles, customer_id: str | None, identity: Identity | None, deadline: float
-) -> tuple[str | None, tuple[str, ...]]:
-    """The customer a request is about, and what was degraded on the way. An unknown identity is nobody.
+) -> Subject:
+    """Whom a request is about. An unknown identity is nobody we know, and no error.
 
     `deadline`: by the clock of the event loop, as in `gather`.
     """
     if customer_id is not None or identity is None:
-        return customer_id, ()
+        return Subject(customer_id)
+    pseudonym = "\x1f" + hashlib.blake2b(repr(identity).encode(), digest_size=16).hexdigest()
     try:
-        async with asyncio.timeout_at(deadline):
-            found = await store.resolve(identity)
+        found = await _within(deadline, partial(store.resolve, identity))
     except TimeoutError:
-        return None, (IDENTITY_TIMEOUT,)
-    return found, () if found is not None else ("identity:not_found",)
+        return Subject(None, pseudonym, ("identity:timeout",), unresolved=True)
+    return Subject(found, pseudonym, () if found is not None else ("identity:not_found",))
 
 
 async def gather(
-    store: Profiles,
-    catalog: CompiledCatalog,
-    subject: str,
-    now: datetime,
-    deadline: float,
-    *,
-    known: bool = True,
-    unresolved: bool = False,
+    store: Profiles, catalog: CompiledCatalog, subject: Subject, now: datetime, deadline: float
 ) -> Gathered:
-    """Everything stored of a customer (or, if not `known`, of a pseudonym), typed; until the `deadline`.
+    """Everything stored of whom a request is about, typed; until the `deadline`.
 
     Without its stops a decision is made as if every stop there could be were in force: a limit that
-    cannot be read is kept. So it is for someone who could not be resolved in time (`unresolved`).
+    cannot be read is kept. So it is for someone who could not be resolved in time.
     """
-    if unresolved:
-        return Gathered(stops=_every_stop(catalog))
+    if subject.unresolved:
+        return Gathered(stops=_every_stop(catalog), degraded=subject.degraded)
     try:
-        async with asyncio.timeout_at(deadline):
-            stops = await store.stops(subject, now)
+        stops = [
+            stop for key in subject.keys for stop in await _within(deadline, partial(store.stops, key, now))
+        ]
     except TimeoutError:
-        return Gathered(stops=_every_stop(catalog), degraded=("stops:timeout", "profile:timeout"))
-    resting = tuple((stop.scope, stop.target) for stop in stops)
-    if not known:
-        return Gathered(stops=resting)
+        missing = (*subject.degraded, "stops:timeout", "profile:timeout")
+        return Gathered(stops=_every_stop(catalog), degraded=missing)
+    resting = tuple(dict.fromkeys((stop.scope, stop.target) for stop in stops))
+    if subject.customer_id is None:
+        return Gathered(stops=resting, degraded=subject.degraded)
     try:
-        async with asyncio.timeout_at(deadline):
-            customer = await store.customer(subject)
+        customer = await _within(deadline, partial(store.customer, subject.customer_id))
     except TimeoutError:
         return Gathered(stops=resting, degraded=("profile:timeout",))
     if customer is None:
         return Gathered(stops=resting, degraded=("profile:not_found",))
     facts, degraded = _stored_facts(customer, catalog.declared)
     return Gathered(facts, customer.consents, resting, degraded)
+
+
+async def _within(deadline: float, read: Callable[[], Awaitable[T]]) -> T:
+    """The result of a read, if there is time for it. Raises TimeoutError.
+
+    A store that reads inline cannot be interrupted; so time is also looked at before each read.
+    """
+    if asyncio.get_running_loop().time() >= deadline:
+        raise TimeoutError
+    async with asyncio.timeout_at(deadline):
+        return await read()
 
 
 def _every_stop(catalog: CompiledCatalog) -> tuple[tuple[str, str], ...]:

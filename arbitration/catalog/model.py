@@ -59,7 +59,8 @@ class Fact(Part):
 
 
 class Attribute(Fact):
-    """`customer.<id>`: what is known of a customer. `pii` marks what must not reach logs."""
+    """`customer.<id>`: what is known of a customer. The value of one marked `pii` is left out of
+    explanations and error messages."""
 
     pii: bool = False
 

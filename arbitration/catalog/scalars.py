@@ -75,7 +75,7 @@ Name = Annotated[
 Expression = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
 DurationText = Annotated[str, AfterValidator(_duration_text)]
 MomentText = Annotated[str, AfterValidator(_moment_text)]
-# Far above any money or weight, and far below where products of them would leave the floats.
+# Far above any money or weight; products of them are capped here too, to stay within the floats.
 LARGEST = 1e12
 Positive = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)]

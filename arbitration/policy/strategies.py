@@ -2,7 +2,8 @@
 
 Every strategy returns probabilities; the choice itself is one draw from exactly these, made elsewhere.
 Scores are compared in priority, propensity × weight, where the weight of an arm is its context weight
-× value × lever (≥ 0): what is optimised is what the business gets, not the click alone.
+× value × lever (≥ 0): what is optimised is what the business gets, not the click alone. A negative mean
+counts as propensity 0, or the more an arm is worth, the less it would be shown.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def selection_probabilities(policy: Policy, mean: Floats, sd: Floats, weight: Fl
     """
     match policy:
         case Thompson():
-            chosen = best_of_normals(mean * weight, policy.alpha * sd * weight)
+            chosen = best_of_normals(propensity(mean) * weight, policy.alpha * sd * weight)
         case EpsilonGreedy():
             best = _shared(propensity(mean) * weight)
             chosen = (1 - policy.epsilon) * best + policy.epsilon / len(mean)
@@ -38,7 +39,7 @@ def selection_probabilities(policy: Policy, mean: Floats, sd: Floats, weight: Fl
         case SquareCB():
             chosen = _inverse_gap(propensity(mean) * weight, policy.gamma)
         case UCB():
-            chosen = _shared((mean + policy.alpha * sd) * weight)
+            chosen = _shared(np.maximum(mean + policy.alpha * sd, 0.0) * weight)
     mixed: Floats = (1 - policy.floor) * chosen + policy.floor / len(mean)
     mixed /= mixed.sum()
     return mixed

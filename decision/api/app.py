@@ -36,6 +36,9 @@ def create_app(context: Context) -> FastAPI:
         summary="Picks the right content for a customer, explains why, and learns from what came back.",
         lifespan=lifespan,
         redirect_slashes=False,
+        # The pages FastAPI offers load scripts from elsewhere, which closed networks do not have.
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.context = context
     app.add_middleware(BodyLimit)

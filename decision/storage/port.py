@@ -117,10 +117,14 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotRecord:
-    """An immutable state of one policy. `version` is its content hash."""
+    """An immutable learned state. `version` is its content hash.
+
+    `lineage` names what it is a state of: a policy under one encoding and one set of rewards. Snapshots
+    of a lineage replace one another.
+    """
 
     version: str
-    policy: str
+    lineage: str
     created_at: datetime
     content: bytes
 
@@ -209,7 +213,10 @@ class Learning(Protocol):
     """What the learner reads and writes. One transaction moves labels, snapshots and cursor together."""
 
     async def live_snapshots(self) -> dict[str, str]:
-        """The newest snapshot version of each policy."""
+        """The newest snapshot version of each lineage, whether it is still learned or not."""
+
+    async def current_snapshots(self) -> dict[str, str]:
+        """Those of them that hold everything up to the learner's cursor."""
 
     async def snapshot(self, version: str) -> SnapshotRecord | None:
         """One snapshot."""
@@ -241,15 +248,16 @@ class Learning(Protocol):
         cursor: Cursor,
         *,
         expected: Cursor,
-        policies: Collection[str],
+        lineages: Collection[str],
     ) -> Cursor:
         """Writes (upserts) labels, new snapshots and the cursor in one transaction; returns the cursor,
         one round on.
 
-        A snapshot stored before becomes its policy's newest again. A policy that is not among `policies`
-        is not learned any more and has no live snapshot from now on. Raises Conflict (field `cursor`) where
+        A snapshot stored before becomes its lineage's newest again, and its content is written anew. The
+        newest of each of `lineages` holds everything up to the new cursor; that of any other is not
+        current from now on. Raises Conflict (field `cursor`) where
         the cursor is not at `expected`: another learner has moved it; and (field `snapshots`) where a
-        version names another snapshot.
+        version names a snapshot of another lineage.
         """
 
 

@@ -138,11 +138,11 @@ def label(row: Row) -> Label:
 
 
 def snapshot_row(record: SnapshotRecord) -> Row:
-    """(version, policy, created_at, content)."""
-    return (record.version, record.policy, micros(record.created_at), record.content)
+    """(version, lineage, created_at, content)."""
+    return (record.version, record.lineage, micros(record.created_at), record.content)
 
 
 def snapshot(row: Row) -> SnapshotRecord:
-    """From (version, policy, created_at, content)."""
-    version, policy, created, content = row
-    return SnapshotRecord(version, policy, moment(created), content)
+    """From (version, lineage, created_at, content)."""
+    version, lineage, created, content = row
+    return SnapshotRecord(version, lineage, moment(created), content)

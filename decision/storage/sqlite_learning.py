@@ -15,7 +15,7 @@ from decision.storage.port import Cursor, DecisionRecord, Label, ResponseRecord,
 from decision.storage.sqlite_connections import Connections
 
 _LABEL = "decision_id, treatment, outcome, due_at"
-_SNAPSHOT = "version, policy, created_at, content"
+_SNAPSHOT = "version, lineage, created_at, content"
 _CHUNK = 500
 _LEARNED = f"""
     SELECT treatment, outcome, {rows.DECISION} FROM labels CROSS JOIN decisions USING (decision_id)
@@ -28,7 +28,15 @@ class SqliteLearning(Connections):
     """Implements `decision.storage.port.Learning`."""
 
     async def live_snapshots(self) -> dict[str, str]:
-        return dict(self._read("SELECT policy, version FROM live_snapshots ORDER BY policy"))
+        return dict(self._read("SELECT lineage, version FROM live_snapshots ORDER BY lineage"))
+
+    async def current_snapshots(self) -> dict[str, str]:
+        return dict(
+            self._read(
+                "SELECT lineage, version FROM live_snapshots"
+                " WHERE rounds = (SELECT rounds FROM learner_cursor) ORDER BY lineage"
+            )
+        )
 
     async def snapshot(self, version: str) -> SnapshotRecord | None:
         row = self._read_one(f"SELECT {_SNAPSHOT} FROM snapshots WHERE version = ?", (version,))
@@ -94,10 +102,10 @@ class SqliteLearning(Connections):
         cursor: Cursor,
         *,
         expected: Cursor,
-        policies: Collection[str],
+        lineages: Collection[str],
     ) -> Cursor:
         moved = replace(cursor, rounds=expected.rounds + 1)
-        await self._write(partial(_commit, tuple(labels), tuple(snapshots), moved, expected, tuple(policies)))
+        await self._write(partial(_commit, tuple(labels), tuple(snapshots), moved, expected, tuple(lineages)))
         return moved
 
 
@@ -106,7 +114,7 @@ def _commit(
     snapshots: Sequence[SnapshotRecord],
     cursor: Cursor,
     expected: Cursor,
-    policies: Sequence[str],
+    lineages: Sequence[str],
     connection: sqlite3.Connection,
 ) -> None:
     row = connection.execute("SELECT decisions, responses, rounds FROM learner_cursor").fetchone()
@@ -119,10 +127,10 @@ def _commit(
         [rows.label_row(label) for label in labels],
     )
     for record in snapshots:
-        _keep(connection, record)
+        _keep(connection, record, cursor.rounds)
     connection.execute(
-        "DELETE FROM live_snapshots WHERE policy NOT IN (SELECT value FROM json_each(?))",
-        (rows.text(list(policies)),),
+        "UPDATE live_snapshots SET rounds = ? WHERE lineage IN (SELECT value FROM json_each(?))",
+        (cursor.rounds, rows.text(list(lineages))),
     )
     connection.execute(
         "INSERT INTO learner_cursor (id, decisions, responses, rounds) VALUES (1, ?, ?, ?)"
@@ -132,20 +140,18 @@ def _commit(
     )
 
 
-def _keep(connection: sqlite3.Connection, record: SnapshotRecord) -> None:
-    """Stores a snapshot, or finds the same one stored earlier, and makes it its policy's newest."""
-    inserted = connection.execute(
-        f"INSERT INTO snapshots ({_SNAPSHOT}) VALUES (?, ?, ?, ?) ON CONFLICT (version) DO NOTHING",
+def _keep(connection: sqlite3.Connection, record: SnapshotRecord, rounds: int) -> None:
+    """Stores a snapshot and makes it its lineage's newest. One stored before is written anew: should it
+    have been damaged, it is whole again."""
+    stored = connection.execute(
+        f"INSERT INTO snapshots ({_SNAPSHOT}) VALUES (?, ?, ?, ?) ON CONFLICT (version) DO UPDATE"
+        " SET content = excluded.content WHERE lineage = excluded.lineage",
         rows.snapshot_row(record),
     ).rowcount
-    if not inserted:
-        known = connection.execute(
-            "SELECT policy, content FROM snapshots WHERE version = ?", (record.version,)
-        ).fetchone()
-        if known != (record.policy, record.content):
-            raise Conflict("snapshots", f"snapshot {record.version} is stored with other content or policy")
+    if not stored:
+        raise Conflict("snapshots", f"snapshot {record.version} is of another lineage")
     connection.execute(
-        "INSERT INTO live_snapshots (policy, version) VALUES (?, ?)"
-        " ON CONFLICT (policy) DO UPDATE SET version = excluded.version",
-        (record.policy, record.version),
+        "INSERT INTO live_snapshots (lineage, version, rounds) VALUES (?, ?, ?)"
+        " ON CONFLICT (lineage) DO UPDATE SET version = excluded.version, rounds = excluded.rounds",
+        (record.lineage, record.version, rounds),
     )

@@ -70,14 +70,14 @@ def snapshot(version: str, policy: str = "renewal", content: bytes = b"\x00state
     return SnapshotRecord(version, policy, NOW, content)
 
 
-POLICIES = ("renewal", "welcome")
+LINEAGES = ("renewal", "welcome")
 
 
 async def learn(
     store: Store, labels: Sequence[Label], snapshots: Sequence[SnapshotRecord], cursor: Cursor
 ) -> None:
     """Commits learning from wherever the cursor is."""
-    await store.commit_learning(labels, snapshots, cursor, expected=await store.cursor(), policies=POLICIES)
+    await store.commit_learning(labels, snapshots, cursor, expected=await store.cursor(), lineages=LINEAGES)
 
 
 async def learned(store: Store) -> list[tuple[str, Label]]:
@@ -607,7 +607,7 @@ async def test_a_failing_learning_commit_leaves_everything_as_it_was(store: Stor
         await learn(
             store,
             [Label("d-1", "t", "click", None), Label("d-2", "t", None, NOW)],
-            [snapshot("s2", content=b"2"), snapshot("s1", content=b"other")],
+            [snapshot("s2", content=b"2"), snapshot("s1", "welcome")],
             Cursor(2, 2),
         )
     assert refused.value.field == "snapshots"
@@ -625,7 +625,7 @@ async def test_learning_from_another_cursor_is_refused_whole(store: Store) -> No
             [snapshot("s2")],
             Cursor(4, 4),
             expected=Cursor(3, 3, 0),
-            policies=POLICIES,
+            lineages=LINEAGES,
         )
     assert refused.value.field == "cursor"
     assert await store.cursor() == Cursor(3, 3, 1)
@@ -633,10 +633,16 @@ async def test_learning_from_another_cursor_is_refused_whole(store: Store) -> No
     assert await store.labels(["d-1"]) == {}
 
 
-async def test_a_policy_that_is_not_learned_any_more_has_no_live_snapshot(store: Store) -> None:
+async def test_a_lineage_that_is_not_learned_any_more_is_not_current(store: Store) -> None:
     await learn(store, [], [snapshot("s1"), snapshot("w1", "welcome", b"w")], Cursor())
     expected = await store.cursor()
-    moved = await store.commit_learning([], [], expected, expected=expected, policies=["renewal"])
+    moved = await store.commit_learning([], [], expected, expected=expected, lineages=["renewal"])
     assert moved == await store.cursor() == Cursor(0, 0, 2)
-    assert await store.live_snapshots() == {"renewal": "s1"}
-    assert await store.snapshot("w1") == snapshot("w1", "welcome", b"w")
+    assert await store.live_snapshots() == {"renewal": "s1", "welcome": "w1"}
+    assert await store.current_snapshots() == {"renewal": "s1"}
+
+
+async def test_a_snapshot_stored_again_is_written_anew(store: Store) -> None:
+    await learn(store, [], [snapshot("s1", content=b"damaged")], Cursor())
+    await learn(store, [], [snapshot("s1", content=b"whole")], Cursor())
+    assert await store.snapshot("s1") == snapshot("s1", content=b"whole")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import pytest
-from support import NOW, Clock, Service, asking, catalog_document, treatments
+from support import Clock, Service, asking, catalog_document, treatments
 
 from arbitration.policy.state import State
 from arbitration.snapshot import PRIOR
@@ -30,12 +31,12 @@ OUTCOMES = {
 
 
 async def states(store: SqliteStore) -> dict[str, State]:
-    """What the live snapshots hold."""
+    """What the current snapshots hold, by policy."""
     found = {}
-    for policy, version in (await store.live_snapshots()).items():
+    for lineage, version in (await store.current_snapshots()).items():
         record = await store.snapshot(version)
         assert record is not None
-        found[policy] = State.from_bytes(record.content)
+        found[lineage.rpartition("-")[0]] = State.from_bytes(record.content)
     return found
 
 
@@ -172,13 +173,13 @@ class Breaking(SqliteStore):
         cursor: Cursor,
         *,
         expected: Cursor,
-        policies: Collection[str],
+        lineages: Collection[str],
     ) -> Cursor:
         if self.when == "before":
             raise StoreUnavailable("killed")
         if self.when == "unknown":
             raise RuntimeError("nobody thought of this")
-        moved = await super().commit_learning(labels, snapshots, cursor, expected=expected, policies=policies)
+        moved = await super().commit_learning(labels, snapshots, cursor, expected=expected, lineages=lineages)
         if self.when == "after":
             raise StoreUnavailable("committed, but nobody heard")
         if self.when == "cancelled":
@@ -272,12 +273,12 @@ class Interrupted(SqliteStore):
         cursor: Cursor,
         *,
         expected: Cursor,
-        policies: Collection[str],
+        lineages: Collection[str],
     ) -> Cursor:
         other, self.other = self.other, None
         if other is not None:
             await finish(other)
-        return await super().commit_learning(labels, snapshots, cursor, expected=expected, policies=policies)
+        return await super().commit_learning(labels, snapshots, cursor, expected=expected, lineages=lineages)
 
 
 async def test_silence_learned_within_a_step_of_the_other_is_kept(
@@ -339,18 +340,48 @@ async def test_a_damaged_snapshot_is_learned_again(service: Service, store: Sqli
     await service.respond(decision, "accepted", "a", "check_agent")
     await finish(Learner(store, service.clock))
     before = await states(store)
-    good = await store.snapshot((await store.live_snapshots())["default"])
+    live = await store.live_snapshots()
+    (version,) = (version for lineage, version in live.items() if lineage.startswith("default-"))
+    good = await store.snapshot(version)
     assert good is not None
     for position in range(0, len(good.content), len(good.content) // 15):
         content = bytearray(good.content)
         content[position] ^= 0xFF
-        record = SnapshotRecord(f"bad-{position}", "default", NOW, bytes(content))
+        damaged = replace(good, content=bytes(content))
         cursor = await store.cursor()
-        await store.commit_learning([], [record], cursor, expected=cursor, policies=["default", "plain"])
-        learner = Learner(store, service.clock)
-        decision = await service.decide(profile={"nps": 9, "plan": "Max"})
-        await finish(learner)
-        same((await states(store)).get("default") or before["default"], before["default"])
+        lineages = list(await store.current_snapshots())
+        await store.commit_learning([], [damaged], cursor, expected=cursor, lineages=lineages)
+        assert await store.snapshot(good.version) == damaged
+        await finish(Learner(store, service.clock))
+        assert await store.snapshot(good.version) == good
+        same((await states(store))["default"], before["default"])
+
+
+async def test_rewards_that_change_are_relearned_and_going_back_finds_the_old_snapshot(
+    service: Service, store: SqliteStore
+) -> None:
+    learner = Learner(store, service.clock)
+    live = service.context.live
+    decision = await service.decide(profile={"nps": 9, "plan": "Max"})
+    await service.respond(decision, "accepted", "a", "check_agent")
+    await finish(learner)
+    await live.refresh()
+    first = live.serving.snapshots["default"].version
+    document = catalog_document()
+    (agent,) = (channel for channel in document["channels"] if "rejected" in channel["rewards"])
+    agent["rewards"]["accepted"] = 0.75
+    await service.publish(document)
+    assert live.serving.snapshots["default"].version == PRIOR
+    await finish(learner)
+    assert counts((await states(store))["default"]) == {"check_agent": (1, 0.75)}
+    await live.refresh()
+    assert live.serving.snapshots["default"].version not in (PRIOR, first)
+    await service.publish(catalog_document())
+    assert live.serving.snapshots["default"].version == first
+    decision = await service.decide(profile={"nps": 9, "plan": "Max"})
+    await service.respond(decision, "rejected", "b", "check_agent")
+    await finish(Learner(store, service.clock))  # what the old snapshot missed is learned with it
+    assert counts((await states(store))["default"]) == {"check_agent": (2, 1.0)}
 
 
 async def test_a_policy_that_comes_back_is_learned_again(service: Service, store: SqliteStore) -> None:
@@ -365,7 +396,7 @@ async def test_a_policy_that_comes_back_is_learned_again(service: Service, store
     decision = await service.decide(profile={"nps": 9, "plan": "Max"})
     await service.respond(decision, "rejected", "b", "check_agent")
     await finish(learner)
-    assert set(await store.live_snapshots()) == {"default"}
+    assert set(await states(store)) == {"default"}
     await service.publish(document)
     await finish(Learner(store, service.clock))  # a new process, which knows nothing of what went before
     assert counts((await states(store))["plain"]) == {"check_agent": (2, 1.0)}

@@ -13,7 +13,7 @@ from support import ANNA, NOW, Service, catalog_document, running
 
 from arbitration.catalog.problems import Source
 from arbitration.policy.state import State
-from arbitration.snapshot import PRIOR, fingerprint
+from arbitration.snapshot import PRIOR, fingerprint, lineage
 from decision.errors import StoreUnavailable
 from decision.publishing import check_document
 from decision.storage.port import SnapshotRecord
@@ -28,7 +28,7 @@ async def until(done: Callable[[], bool], seconds: float = 2.0) -> None:
 
 async def learn(store: SqliteStore, record: SnapshotRecord) -> None:
     cursor = await store.cursor()
-    await store.commit_learning([], [record], cursor, expected=cursor, policies=["default", "plain"])
+    await store.commit_learning([], [record], cursor, expected=cursor, lineages=[])
 
 
 def learned(service: Service, reward: float) -> SnapshotRecord:
@@ -36,7 +36,8 @@ def learned(service: Service, reward: float) -> SnapshotRecord:
     state = State(fingerprint(service.context.live.serving.published.compiled, "plain"), 1)
     state.add(["check_side"], np.ones((1, 1)), np.array([reward]), np.ones(1))
     version, content = state.to_bytes()
-    return SnapshotRecord(f"plain-{version}", "plain", NOW, content)
+    line = lineage(service.context.live.serving.published.compiled, "plain")
+    return SnapshotRecord(f"plain-{version}", line, NOW, content)
 
 
 async def test_what_another_process_writes_is_taken_up(tmp_path: Path) -> None:
@@ -87,7 +88,7 @@ async def test_a_broken_snapshot_is_refused_and_the_old_one_serves(tmp_path: Pat
             "method": good.content[:method] + b"\x63" + good.content[method + 1 :],  # one no archive knows
         }[damage]
         await learn(store, replace(good, version="broken", content=content))
-        await until(lambda: live.serving.learned["plain"] == "broken")
+        await until(lambda: "broken" in live.serving.learned.values())
         assert live.serving.snapshots["plain"].version == good.version
         decision = await service.decide(placement="side")
         replayed = await service.client.post(f"/v1/decisions/{decision['decision_id']}/replay")

@@ -84,16 +84,18 @@ CREATE INDEX labels_due ON labels (due_at) WHERE due_at IS NOT NULL;
 CREATE TABLE snapshots (
     seq        INTEGER PRIMARY KEY AUTOINCREMENT,
     version    TEXT NOT NULL UNIQUE,
-    policy     TEXT NOT NULL,
+    lineage    TEXT NOT NULL,
     created_at INTEGER NOT NULL,
     content    BLOB NOT NULL
 ) STRICT;
 
--- The newest of each policy, kept apart from `snapshots`: every worker polls it, so it must not cost
+-- The newest of each lineage, kept apart from `snapshots`: every worker polls it, so it must not cost
 -- more as snapshots pile up; and a state that comes back (a correction undone) is the newest again.
+-- `rounds`: the last round of the learner that it holds everything of.
 CREATE TABLE live_snapshots (
-    policy  TEXT PRIMARY KEY,
-    version TEXT NOT NULL
+    lineage TEXT PRIMARY KEY,
+    version TEXT NOT NULL,
+    rounds  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE learner_cursor (

@@ -58,3 +58,21 @@ async def test_the_reading_connection_cannot_write(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable, match="readonly"):
         store._read("DELETE FROM customers")
     await store.close()
+
+
+async def test_a_commit_is_written_ahead_and_synced(tmp_path: Path) -> None:
+    """Seen on the connection that writes: the default in WAL mode would lose commits with the power."""
+
+    def modes(connection: sqlite3.Connection) -> tuple[str, int]:
+        (journal,) = connection.execute("PRAGMA journal_mode").fetchone()
+        (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
+        return journal, synchronous
+
+    full = 2
+    store = SqliteStore(tmp_path / "store.db")
+    await store.open()
+    assert await store._write(modes) == ("wal", full)
+    await store.close()
+    await store.open()  # also on a file that is there already
+    assert await store._write(modes) == ("wal", full)
+    await store.close()

@@ -46,7 +46,7 @@ _STRING = (
 _COMMENT = r"//[^\n]*"
 _FACT = r"(?:customer|scores|context)"
 _HAS = re.compile(rf"({_STRING}|{_COMMENT})|(?<![\w.])has(\s*)\((\s*)({_FACT}\s*\.\s*\w+)(\s*)\)")
-_ODD = re.compile(rf"{_STRING}|{_COMMENT}|(?<![\w.])(has)\s*\(|(?<![\w)\]}}.\s])\s*(\.)\s*{_FACT}\b")
+_ODD = re.compile(rf"{_STRING}|{_COMMENT}|(?<![\w.])(has)\s*\(|(?<![\w)\]}}.\s])\s*(\.)\s*(?:{_FACT}|now)\b")
 _NAME = re.compile(rf"(?:{_STRING}|{_COMMENT})|(?<![\w.])({_FACT}\s*\.\s*\w+|now\b)")
 _AT = re.compile(r"ERROR: <input>:(\d+):(\d+): (.*)")
 

@@ -125,7 +125,7 @@ async def _replay(url: str, decision_id: str) -> Replayed:
     from decision.replaying import Replaying
     from decision.settings import opened
 
-    async with opened(url) as store:
+    async with opened(url, existing=True) as store:
         return await Replaying(store, Live(store)).replay(decision_id)
 
 
@@ -190,7 +190,7 @@ async def _live_document(url: str) -> dict[str, Any]:
 
     from decision.settings import opened
 
-    async with opened(url) as store:
+    async with opened(url, existing=True) as store:
         live = await store.live_catalog()
         document = None if live is None else await store.catalog(live.version)
         return {} if document is None else dict(orjson.loads(document))
@@ -214,7 +214,8 @@ def customers(
             progress.update(task, completed=done, total=total)
 
         summary = _run(_import(store, file, mapping, rejects, moved))
-    console.print(f"[green]{summary.imported} imported[/green], {summary.rejected} rejected")
+    colour = "green" if summary.imported else "red"
+    console.print(f"[{colour}]{summary.imported} imported[/{colour}], {summary.rejected} rejected")
     if summary.ignored:
         console.print(f"columns not used: {', '.join(summary.ignored)}", highlight=False)
     for line, errors in summary.errors[:20]:
@@ -227,6 +228,8 @@ def customers(
             )
     if summary.rejects_file is not None:
         console.print(f"rejected rows are in {summary.rejects_file}", highlight=False)
+    if summary.rejected and not summary.imported:
+        raise typer.Exit(1)
 
 
 async def _import(

@@ -20,9 +20,12 @@ def open_store(url: str) -> Store:
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncIterator[Store]:
-    """The store a URL names, open within the context."""
+async def opened(url: str, *, existing: bool = False) -> AsyncIterator[Store]:
+    """The store a URL names, open within the context; made if it is not there, unless it is to be
+    `existing`. Raises StoreUnavailable."""
     store = open_store(url)
+    if existing and not Path(url.partition(":")[2]).exists():
+        raise StoreUnavailable(f"there is no store {url}")
     await store.open()
     try:
         yield store

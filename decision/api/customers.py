@@ -28,6 +28,7 @@ from decision.storage.port import Customer, Identity
 
 router = APIRouter(prefix="/v1", tags=["customers"], route_class=StrictRoute)
 CustomerId = Annotated[Key, Path()]
+NDJSON = "application/x-ndjson"
 
 
 @router.get("/customers/{customer_id}", operation_id="getCustomer", responses=documented(404))
@@ -117,11 +118,11 @@ async def history(
     "/customers:import",
     operation_id="importCustomers",
     response_model=ImportReply,
-    responses=documented(),
+    responses=documented(415),
     openapi_extra={
         "requestBody": {
             "required": True,
-            "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
+            "content": {NDJSON: {"schema": {"type": "string"}}},
         }
     },
 )
@@ -130,6 +131,10 @@ async def import_customers(request: Request, parts: Parts) -> Response:
 
     Faulty lines are reported and skipped; the others are kept.
     """
+    declared = request.headers.get("content-type", "").partition(";")[0].strip()
+    if declared != NDJSON:
+        error = FieldError("Content-Type", "media_type", f"must be {NDJSON}")
+        raise Rejected(415, "media_type", "The body must be declared as NDJSON.", [error])
     importer = Importer(parts.store, parts.live.serving.published.compiled)
     rest = b""
     async for chunk in request.stream():

@@ -97,9 +97,7 @@ async def _demo(options: Options, console: Console) -> None:
             world = World(published.compiled, options.customers, options.seed, utc_now())
             await _import(store, world, console)
             async with Server(url, options.port, place / "serve.log") as server:
-                console.print(
-                    f"[green]✓[/green] service and learner started: http://{HOST}:{options.port}/docs"
-                )
+                console.print(f"[green]✓[/green] service and learner started: http://{HOST}:{options.port}")
                 await _invite(options.port, console)
                 await _show(options, world, server, store, console)
 

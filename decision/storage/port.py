@@ -181,7 +181,7 @@ class Ledger(Protocol):
         """Commits all records and their stops, or none. Per record: True if new, False if known.
 
         A `response_id` is unique per customer. Raises Conflict (field `[i].response_id`) where it was
-        used before with another decision, treatment or outcome.
+        used before with another decision, treatment, outcome or value.
         """
 
     async def history(

@@ -92,10 +92,11 @@ def _commit_response(connection: sqlite3.Connection, index: int, record: Respons
     ).rowcount
     if not inserted:
         known = connection.execute(
-            "SELECT decision_id, treatment, outcome FROM responses WHERE customer_id = ? AND response_id = ?",
+            "SELECT decision_id, treatment, outcome, value FROM responses"
+            " WHERE customer_id = ? AND response_id = ?",
             (record.customer_id, record.response_id),
         ).fetchone()
-        if known != (record.decision_id, record.treatment, record.outcome):
+        if known != (record.decision_id, record.treatment, record.outcome, record.value):
             raise Conflict(
                 f"[{index}].response_id", f"response {record.response_id} was used before for something else"
             )

@@ -169,8 +169,17 @@ def test_yaml_and_json_and_any_order_are_one_version(tmp_path: Path) -> None:
         ("actions: [{id: a, id: b}]\n", "duplicate_key"),
         ("- 1\n", "not_a_mapping"),
         ("a: b: c\n", "not_yaml"),
+        ('name: "\\ud800"\n', "not_text"),
     ],
 )
 def test_unreadable_yaml_is_told(tmp_path: Path, text: str, code: str) -> None:
     (tmp_path / "one.yaml").write_text(text)
     assert code in [problem.code for problem in read_catalog(tmp_path / "one.yaml")[1]]
+
+
+@pytest.mark.parametrize("section", ["channels", "name"])
+def test_what_stands_in_two_files_is_told(tmp_path: Path, section: str) -> None:
+    (tmp_path / "catalog.yaml").write_text(f"{section}: foo\n")
+    (tmp_path / f"{section}.yaml").write_text("- id: a\n")
+    (found,) = read_catalog(tmp_path)[1]
+    assert (found.code, found.path) == ("not_a_list", f"{section}.yaml")

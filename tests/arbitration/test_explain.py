@@ -99,3 +99,15 @@ def test_the_slots_tell_how_each_was_drawn(explained: dict[str, Any]) -> None:
         assert slot["treatment"] == item.arm.treatment.id
         assert slot["probabilities"][slot["treatment"]] == pytest.approx(item.selection_probability)
         assert 0 <= slot["draw"] < 1
+
+
+def test_values_marked_pii_are_left_out() -> None:
+    document = catalog_document()
+    document["attributes"][1]["pii"] = True
+    catalog = compile_document(document)
+    snapshots = {policy: serve(catalog, policy, None, PRIOR) for policy in catalog.policies}
+    facts: dict[str, Any] = {"customer.nps": 9, "customer.contract_end": NOW}
+    inputs = Inputs("d", NOW, "c", "agent", (("panel", 3),), facts)
+    removed = explain(decide(inputs, catalog, snapshots), catalog)["placements"][0]["removed"]
+    seen = [arm["values"]["customer.nps"] for arm in removed if "customer.nps" in arm["values"]]
+    assert set(seen) == {"(pii)"}

@@ -67,3 +67,18 @@ def test_every_value_survives_the_ledger(value: object) -> None:
     again = from_json(json.loads(json.dumps(to_json(value))))  # type: ignore[arg-type]
     assert again == value
     assert type(again) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("raw", "declared"),
+    [
+        ("anna@example.com", Declared("string", values=frozenset({"a"}), pii=True)),
+        ("1970-secret", Declared("timestamp", pii=True)),
+        (4711, Declared("int", 0, 10, pii=True)),
+        (-4711, Declared("int", 0, 10, pii=True)),
+    ],
+)
+def test_a_message_does_not_tell_what_is_pii(raw: object, declared: Declared) -> None:
+    with pytest.raises(FactError) as refused:
+        admit("f", raw, declared)
+    assert str(raw) not in str(refused.value)

@@ -99,6 +99,32 @@ def test_columns_stay_true_after_has() -> None:
     assert (found[0].line, found[0].column) == (2, 25)
 
 
+@pytest.mark.parametrize("text", ["has(customer .nps)", "has(customer. nps)", "has ( customer . nps )"])
+def test_has_does_not_mind_white_space(text: str) -> None:
+    assert truth(text) is Truth.TRUE
+    assert truth(text, {}) is Truth.FALSE
+
+
+@pytest.mark.parametrize(
+    ("text", "column"),
+    [
+        ("has((customer.nps))", 1), ("true && has(customer.nps // c\n)", 9), ("has(customer.nps + 1)", 1),
+        (".customer.nps > 1", 1), ("true && .now > now", 9),
+    ],
+)  # fmt: skip
+def test_what_would_mean_something_else_is_refused(text: str, column: int) -> None:
+    found = Language(DECLARED).compile(text)
+    assert isinstance(found, list)
+    assert found[0].column == column
+
+
+def test_raw_strings_end_where_they_end() -> None:
+    assert names(r"""customer.plan == r"\" && scores.clv > 1.0 && customer.plan == R'\'""") == (
+        "customer.plan",
+        "scores.clv",
+    )
+
+
 def test_names_are_those_outside_strings_and_comments() -> None:
     assert names("customer.nps > 3 && has(scores.clv) // context.page") == ("customer.nps", "scores.clv")
     assert names("'customer.a' == \"scores.b\" && now > customer . end") == ("now", "customer.end")

@@ -11,7 +11,7 @@ from support import catalog_document
 
 from arbitration import PRIOR, CompiledCatalog, Snapshot, compile_document, serve
 from arbitration.policy.state import State
-from arbitration.snapshot import fingerprint
+from arbitration.snapshot import fingerprint, lineage
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -47,19 +47,20 @@ def learned(catalog: CompiledCatalog, **more: Any) -> State:
     return state
 
 
-@pytest.mark.parametrize("channel", [0, 1, 2])
-def test_changing_one_reward_changes_every_fingerprint(channel: int) -> None:
+REWARDS = [
+    (number, outcome)
+    for number, channel in enumerate(catalog_document()["channels"])
+    for outcome in channel["rewards"]
+]
+
+
+@pytest.mark.parametrize(("channel", "outcome"), REWARDS)
+def test_changing_one_reward_changes_every_fingerprint(channel: int, outcome: str) -> None:
     before = fingerprints(CATALOG)
-    rewards = catalog_document()["channels"][channel]["rewards"]
-    for outcome in rewards:
-        after = fingerprints(
-            changed(
-                lambda document, outcome=outcome: document["channels"][channel]["rewards"].update(
-                    {outcome: 0.55}
-                )
-            )  # type: ignore[misc]
-        )
-        assert all(after[policy] != before[policy] for policy in POLICIES), outcome
+    after = fingerprints(
+        changed(lambda document: document["channels"][channel]["rewards"].update({outcome: 0.55}))
+    )
+    assert all(after[policy] != before[policy] for policy in POLICIES)
 
 
 def test_a_reward_that_comes_or_goes_changes_every_fingerprint() -> None:
@@ -114,6 +115,15 @@ def test_features_change_the_fingerprint_of_the_policies_that_use_them(change: C
 )
 def test_what_learned_sums_do_not_depend_on_changes_no_fingerprint(change: Change) -> None:
     assert fingerprints(changed(change)) == fingerprints(CATALOG)
+
+
+def test_a_lineage_is_a_policy_and_what_its_sums_depend_on() -> None:
+    document = catalog_document()
+    document["policies"][1].update(features=None)
+    alike = compile_document(document)
+    assert fingerprint(alike, "plain") == fingerprint(alike, "default")
+    assert lineage(alike, "plain") != lineage(alike, "default") == lineage(CATALOG, "default")
+    assert lineage(alike, "plain") != lineage(CATALOG, "plain") == lineage(changed(_reorder), "plain")
 
 
 def test_policies_of_other_features_have_other_fingerprints() -> None:

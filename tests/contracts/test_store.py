@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -422,7 +423,7 @@ async def test_a_response_counts_once(store: Store) -> None:
     await store.commit_decisions([decided("d-1")])
     given = answered("e-1")
     assert await store.commit_responses([given, given, answered("e-2")]) == [True, False, True]
-    later = replace(given, received_at=NOW + DAY, value=99.0)
+    later = replace(given, received_at=NOW + DAY)
     assert await store.commit_responses([later, answered("e-3")]) == [False, True]
     assert (await store.history("c-1", 9))[1] == [answered("e-3"), answered("e-2"), given]
 
@@ -432,9 +433,12 @@ async def test_a_response_id_is_unique_per_customer(store: Store) -> None:
     assert await store.commit_responses([answered("e-1", customer_id="c-2")]) == [True]
 
 
-@pytest.mark.parametrize("change", [{"decision_id": "d-2"}, {"treatment": "t"}, {"outcome": "click"}])
+@pytest.mark.parametrize(
+    "change",
+    [{"decision_id": "d-2"}, {"treatment": "t"}, {"outcome": "click"}, {"value": 99.0}, {"value": None}],
+)
 async def test_a_response_id_used_for_something_else_is_a_conflict(
-    store: Store, change: dict[str, str]
+    store: Store, change: dict[str, Any]
 ) -> None:
     await store.commit_decisions([decided("d-1")])
     await store.commit_responses([answered("e-1")])

@@ -89,7 +89,10 @@ async def test_an_import_takes_what_is_sound(service: Service) -> None:
         for start in range(0, len(body), 10_007):
             yield body[start : start + 10_007]
 
-    reply = (await service.client.post("/v1/customers:import", content=chunks())).json()
+    refused = await service.client.post("/v1/customers:import", content=chunks())
+    assert refused.status_code == 415
+    headers = {"content-type": "application/x-ndjson"}
+    reply = (await service.client.post("/v1/customers:import", content=chunks(), headers=headers)).json()
     assert (reply["imported"], reply["rejected"]) == (2, 7)
     by_line = {item["line"]: item["errors"][0]["field"] for item in reply["errors"]}
     assert by_line == {

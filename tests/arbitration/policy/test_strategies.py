@@ -84,6 +84,15 @@ def test_ucb_by_hand() -> None:
     assert chances(greedy, [0.3, 0.1], [0.01, 0.2]) == [1.0, 0.0]
 
 
+@pytest.mark.parametrize("policy", all_policies(0.0), ids=NAMES)
+def test_a_negative_mean_does_not_make_worth_a_fault(policy: Policy) -> None:
+    # Of two arms that nobody takes, the dearer one is not the worse one; and nothing beats worth something.
+    dear, cheap = chances(policy, [-0.01, -0.01], [1e-6, 1e-6], [1000.0, 1.0])
+    assert dear >= cheap - 1e-9
+    some, none = chances(policy, [-0.01, -0.01], [1e-6, 1e-6], [100.0, 0.0])
+    assert some >= none - 1e-9
+
+
 @pytest.mark.parametrize("policy", all_policies(0.3), ids=NAMES)
 def test_the_floor_is_spread_evenly(policy: Policy) -> None:
     without = policy.model_copy(update={"floor": 0.0})

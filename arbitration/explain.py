@@ -27,13 +27,17 @@ REASONS = (*_RULE_REASONS.values(), "not_yet_valid", "expired", "stopped", "cons
 
 def explain(decision: Decision, catalog: CompiledCatalog) -> dict[str, Any]:
     """The explanation of `decision`, which `catalog` made."""
-    return {
-        "decision_id": decision.inputs.decision_id,
-        "placements": [_placement(slate, decision.inputs, catalog) for slate in decision.slates],
-    }
+    shown: set[str] = set()
+    placements = []
+    for slate in decision.slates:
+        placements.append(_placement(slate, decision.inputs, catalog, frozenset(shown)))
+        shown |= {item.arm.action.id for item in slate.items}
+    return {"decision_id": decision.inputs.decision_id, "placements": placements}
 
 
-def _placement(slate: Slate, inputs: Inputs, catalog: CompiledCatalog) -> dict[str, Any]:
+def _placement(
+    slate: Slate, inputs: Inputs, catalog: CompiledCatalog, shown: frozenset[str]
+) -> dict[str, Any]:
     passes = slate.screening.passes
     remaining = np.logical_and.accumulate(passes, axis=0).sum(axis=1)
     funnel = [{"stage": "candidates", "remaining": len(slate.candidates)}]
@@ -47,7 +51,7 @@ def _placement(slate: Slate, inputs: Inputs, catalog: CompiledCatalog) -> dict[s
         "policy": slate.candidates.policy.id,
         "funnel": funnel,
         "removed": removed,
-        "ranked": _ranked(slate),
+        "ranked": _ranked(slate, shown),
         "slots": [
             {
                 "rank": rank,
@@ -123,8 +127,12 @@ def _seen(inputs: Inputs, catalog: CompiledCatalog, name: str) -> object:
     return value["timestamp"] if isinstance(value, dict) else value
 
 
-def _ranked(slate: Slate) -> list[dict[str, Any]]:
-    """Remaining arms, the likeliest for the first slot first. Probabilities are those of that slot."""
+def _ranked(slate: Slate, shown: frozenset[str]) -> list[dict[str, Any]]:
+    """Remaining arms, the likeliest for the first slot first. Probabilities are those of that slot.
+
+    `held_back`: why an arm could not be picked there: `shown_already` (its action, in a placement before)
+    or `lower_tier`. `shown`: the actions of the placements before.
+    """
     candidates, screening = slate.candidates, slate.screening
     chance = np.zeros(len(candidates))
     if slate.slots:
@@ -132,6 +140,12 @@ def _ranked(slate: Slate) -> list[dict[str, Any]]:
     alive = np.flatnonzero(screening.alive)
     order = alive[np.lexsort((alive, -slate.priority[alive], -chance[alive]))]
     belief = propensity(slate.mean)
+
+    def held_back(arm: int) -> str | None:
+        if candidates.arms[arm].action.id in shown:
+            return "shown_already"
+        return "lower_tier" if slate.slots and arm not in slate.slots[0].pool else None
+
     return [
         {
             "treatment": candidates.arms[arm].treatment.id,
@@ -145,6 +159,7 @@ def _ranked(slate: Slate) -> list[dict[str, Any]]:
             "lever": float(candidates.lever[arm]),
             "priority": float(slate.priority[arm]),
             "selection_probability": float(chance[arm]),
+            "held_back": held_back(int(arm)),
         }
         for arm in order
     ]

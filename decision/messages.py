@@ -181,7 +181,8 @@ class RemovedArm(Reply):
 
 
 class RankedArm(Reply):
-    """An arm that was left: every factor of its priority; its probability in the first slot."""
+    """An arm that was left: every factor of its priority; its probability in the first slot, or why it
+    was held back there."""
 
     treatment: str
     action: str
@@ -194,6 +195,7 @@ class RankedArm(Reply):
     lever: float
     priority: float
     selection_probability: float
+    held_back: Literal["shown_already", "lower_tier"] | None
 
 
 class SlotReply(Reply):

@@ -111,3 +111,26 @@ def test_values_marked_pii_are_left_out() -> None:
     removed = explain(decide(inputs, catalog, snapshots), catalog)["placements"][0]["removed"]
     seen = [arm["values"]["customer.nps"] for arm in removed if "customer.nps" in arm["values"]]
     assert set(seen) == {"(pii)"}
+
+
+def test_what_is_left_but_held_back_says_why() -> None:
+    document = catalog_document()
+    for action in document["actions"]:
+        action |= {"eligibility": [], "applicability": [], "suitability": [], "value": 1.0}
+    side = {"channel": "web", "placement": "side", "content": {"title": "again"}}
+    document["actions"][0]["treatments"].append({"id": "renew_12_side", **side})
+    document["actions"][1]["tier"] = 0
+    catalog = compile_document(document)
+    snapshots = {policy: serve(catalog, policy, None, PRIOR) for policy in catalog.policies}
+    inputs = Inputs("d", NOW, "c", "web", (("hero", 1), ("side", 1)))
+    hero, side = explain(decide(inputs, catalog, snapshots), catalog)["placements"]
+    assert [arm["held_back"] for arm in hero["ranked"]] == [None]
+    held = {arm["treatment"]: arm["held_back"] for arm in side["ranked"]}
+    assert held == {
+        "renew_24_side": None,
+        "renew_12_side": "shown_already",
+        "upgrade_side": "lower_tier",
+        "check_side": "lower_tier",
+    }
+    for arm in side["ranked"]:
+        assert (arm["selection_probability"] == 0) == (arm["held_back"] is not None)

@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 import uvloop
-from storage import keep, machine, quantile
+from storage import busy, keep, machine, quantile
 
 from arbitration.catalog.compile import CompiledCatalog
 from arbitration.catalog.problems import Source
@@ -96,6 +96,7 @@ class Seen:
 
 async def measure(url: str, rounds: int) -> str:
     """All measurements, as markdown."""
+    before = busy()
     published, document = check_path(EXAMPLE)
     async with opened(url) as store:
         await store.publish_catalog(published.version, document, utc_now())
@@ -129,7 +130,7 @@ async def measure(url: str, rounds: int) -> str:
             await service.live.stop()
     compiled = published.compiled
     size = f"{len(compiled.arm_ids)} arms, {compiled.encoders['default'].size} columns"
-    return _report(seen, rounds, size)
+    return _report(seen, rounds, size, before)
 
 
 async def _windows(service: Context, other: asyncio.subprocess.Process, seen: Seen, rounds: int) -> None:
@@ -265,18 +266,18 @@ async def _publish(store: Store, document: bytes, number: int) -> str:
     return checked.published.version
 
 
-def _report(seen: Seen, rounds: int, size: str) -> str:
+def _report(seen: Seen, rounds: int, size: str, before: str) -> str:
     delays = {kind: seen.delays(kind) for kind in seen.changed}
     return "\n".join(
         [
             "# Decisions while snapshots and catalogs are swapped",
             "",
-            f"`examples/telco` ({size}), {CUSTOMERS} simulated customers, decisions by the service without HTTP,"
-            " each committed durably to SQLite. Open loop: Poisson arrivals at"
+            f"`examples/telco` ({size}), {CUSTOMERS} simulated customers, decisions by the service without"
+            " HTTP, each committed durably to SQLite. Open loop: Poisson arrivals at"
             f" {RATE:.0f}/s; latency from the intended start to the committed reply. {rounds} windows of"
-            f" {WINDOW:.0f} s of each kind, in random order within each round, {BETWEEN:.0f} s between."
-            " The changes are written by another process; the service looks for them every 0.5 s, as it always"
-            " does.",
+            f" {WINDOW:.0f} s of each kind, in random order within each round, {BETWEEN:.0f} s between two."
+            " The changes are written by another process; the service looks for them every 0.5 s, as it"
+            " does in production.",
             "",
             "| window | decisions | p50 ms | p99 ms | max ms | p99 of one window, lowest to highest |",
             "|---|---|---|---|---|---|",
@@ -289,8 +290,9 @@ def _report(seen: Seen, rounds: int, size: str) -> str:
             "A window has about 200 decisions, so its own p99 is its second or third slowest one.",
             "",
             f"- {machine()}, numpy {np.__version__}",
-            "- two processes: the service, and the one that writes the changes (it also checks the catalog, or"
-            " sums and compresses the snapshot)",
+            f"- {before}",
+            "- two processes: the service, and the one that writes the changes (it also checks the catalog,"
+            " or sums and compresses the snapshot)",
             "",
             "Repeat: `python benchmarks/snapshot_swap.py --write`.",
             "",

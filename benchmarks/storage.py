@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 
 import orjson
@@ -51,6 +52,7 @@ def main() -> None:
 
 async def measure(directory: Path, seconds: float) -> str:
     """All measurements, as markdown."""
+    before = busy()
     synced = sync_times(directory / "sync")
     store = SqliteStore(directory / "store.db")
     await store.open()
@@ -81,6 +83,7 @@ async def measure(directory: Path, seconds: float) -> str:
             f" p50 {quantile(synced, 0.5) * 1e3:.2f} ms, p99 {quantile(synced, 0.99) * 1e3:.2f} ms.",
             "",
             f"- {machine()}",
+            f"- {before}",
             "- one process, uvloop; the reads run on the event loop, the commits in the writer's thread",
             "",
             "Repeat: `python benchmarks/storage.py --write`.",
@@ -203,9 +206,14 @@ def machine() -> str:
         ]
         model = names[0].strip() if names else model
     versions = (
-        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, uvloop {uvloop.__version__}"
+        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, uvloop {version('uvloop')}"
     )
     return f"{model}, {os.cpu_count()} cores, {platform.system()}; {versions}"
+
+
+def busy() -> str:
+    """How busy the machine is with other things; to be asked before the work begins."""
+    return f"load average before it began: {os.getloadavg()[0]:.1f}"
 
 
 def keep(report: str, name: str, *, write: bool) -> None:

@@ -1,6 +1,6 @@
 """The storage port: what the service and the learner need of a database, and nothing more.
 
-Every backend passes `tests/contracts/test_store.py`. A method that writes returns after the write is
+Every backend passes `tests/contracts/test_store_*.py`. A method that writes returns after the write is
 durable. All times are timezone-aware UTC. Every method may raise `StoreUnavailable`.
 """
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -18,7 +17,7 @@ from arbitration.snapshot import PRIOR
 from decision.errors import Conflict, StoreUnavailable
 from decision.learner import Learner
 from decision.publishing import load_published
-from decision.storage.port import Cursor, Label, SnapshotRecord
+from decision.storage.port import Cursor
 from decision.storage.sqlite import SqliteStore
 
 HOUR = timedelta(hours=1)
@@ -166,20 +165,12 @@ class Breaking(SqliteStore):
 
     when = ""
 
-    async def commit_learning(
-        self,
-        labels: Sequence[Label],
-        snapshots: Sequence[SnapshotRecord],
-        cursor: Cursor,
-        *,
-        expected: Cursor,
-        lineages: Collection[str],
-    ) -> Cursor:
+    async def commit_learning(self, *given: Any, **named: Any) -> Cursor:
         if self.when == "before":
             raise StoreUnavailable("killed")
         if self.when == "unknown":
             raise RuntimeError("nobody thought of this")
-        moved = await super().commit_learning(labels, snapshots, cursor, expected=expected, lineages=lineages)
+        moved = await super().commit_learning(*given, **named)
         if self.when == "after":
             raise StoreUnavailable("committed, but nobody heard")
         if self.when == "cancelled":
@@ -266,19 +257,11 @@ class Interrupted(SqliteStore):
 
     other: Learner | None = None
 
-    async def commit_learning(
-        self,
-        labels: Sequence[Label],
-        snapshots: Sequence[SnapshotRecord],
-        cursor: Cursor,
-        *,
-        expected: Cursor,
-        lineages: Collection[str],
-    ) -> Cursor:
+    async def commit_learning(self, *given: Any, **named: Any) -> Cursor:
         other, self.other = self.other, None
         if other is not None:
             await finish(other)
-        return await super().commit_learning(labels, snapshots, cursor, expected=expected, lineages=lineages)
+        return await super().commit_learning(*given, **named)
 
 
 async def test_silence_learned_within_a_step_of_the_other_is_kept(

@@ -1,4 +1,4 @@
-"""What is SQLite's own; what every backend promises is in tests/contracts/test_store.py."""
+"""What is SQLite's own; what every backend promises is in tests/contracts/test_store_*.py."""
 
 from __future__ import annotations
 

@@ -1,0 +1,248 @@
+"""What every storage backend promises of its life cycle, of profiles, and of stops."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+
+import pytest
+from records import ANNA, COOKIE, DAY, MAIL, NOW, answered, decided, learn, snapshot
+
+from decision.errors import Conflict, StoreUnavailable
+from decision.storage.port import (
+    Cursor,
+    Customer,
+    Identity,
+    Label,
+    Publication,
+    Stop,
+    Store,
+)
+
+
+async def test_ping_answers_while_open(store: Store) -> None:
+    await store.ping()
+
+
+async def test_a_store_that_is_not_open_is_unavailable(new_store: Callable[[], Store]) -> None:
+    store = new_store()
+    with pytest.raises(StoreUnavailable):
+        await store.ping()
+    await store.open()
+    await store.close()
+    with pytest.raises(StoreUnavailable):
+        await store.ping()
+    with pytest.raises(StoreUnavailable):
+        await store.customer("c-1")
+    with pytest.raises(StoreUnavailable):
+        await store.put_customers([ANNA])
+
+
+async def test_closing_twice_is_closing_once(new_store: Callable[[], Store]) -> None:
+    store = new_store()
+    await store.close()
+    await store.open()
+    await store.close()
+    await store.close()
+
+
+async def test_reopening_keeps_everything(new_store: Callable[[], Store]) -> None:
+    first = new_store()
+    await first.open()
+    stop = Stop("group", "retention", None)
+    await first.put_customers([ANNA])
+    await first.commit_decisions([decided("d-1", "r-1")])
+    await first.commit_responses([answered("e-1", stop)])
+    await first.publish_catalog("v1", b"document", NOW)
+    await learn(first, [Label("d-1", "t", None, NOW)], [snapshot("s1")], Cursor(1, 1))
+    await first.close()
+
+    again = new_store()
+    await again.open()
+    try:
+        assert await again.customer("c-1") == ANNA
+        assert await again.stops("c-1", NOW) == (stop,)
+        assert await again.decision("d-1") == decided("d-1", "r-1")
+        assert await again.history("c-1", 9) == (
+            [decided("d-1", "r-1")],
+            [replace(answered("e-1"), stop=None)],
+        )
+        assert await again.live_catalog() == Publication("v1", NOW)
+        assert await again.due_labels(NOW, 9) == [Label("d-1", "t", None, NOW)]
+        assert await again.snapshot("s1") == snapshot("s1")
+        assert await again.cursor() == Cursor(1, 1, 1)
+    finally:
+        await again.close()
+
+
+async def test_close_waits_for_what_is_being_written(new_store: Callable[[], Store]) -> None:
+    store = new_store()
+    await store.open()
+    writes = [asyncio.create_task(store.commit_decisions([decided(f"d-{n}")])) for n in range(50)]
+    await asyncio.sleep(0)  # the tasks have asked
+    await store.close()
+    assert len(await asyncio.gather(*writes)) == 50
+
+    again = new_store()
+    await again.open()
+    assert len(await again.decisions([f"d-{n}" for n in range(50)])) == 50
+    await again.close()
+
+
+async def test_another_process_sees_a_write_at_once(store: Store, other: Store) -> None:
+    for n in range(20):
+        writer, reader = (store, other) if n % 2 else (other, store)
+        await writer.commit_decisions([decided(f"d-{n}")])
+        assert await reader.decision(f"d-{n}") is not None
+    await other.put_customers([ANNA])
+    assert await store.resolve(MAIL) == "c-1"
+
+
+async def test_an_unknown_customer_is_none(store: Store) -> None:
+    assert await store.customer("c-1") is None
+    assert await store.resolve(MAIL) is None
+    assert await store.stops("c-1", NOW) == ()
+
+
+async def test_a_profile_comes_back_as_given(store: Store) -> None:
+    await store.put_customers([ANNA, Customer("c-2")])
+    found = await store.customer("c-1")
+    assert found is not None
+    assert replace(found, identities=()) == replace(ANNA, identities=())
+    assert set(found.identities) == {MAIL, COOKIE}
+    assert await store.customer("c-2") == Customer("c-2")
+    assert await store.resolve(MAIL) == "c-1"
+    assert await store.resolve(Identity("cookie", "aa")) is None
+
+
+async def test_put_replaces_the_whole_profile(store: Store) -> None:
+    await store.put_customers([ANNA])
+    await store.put_customers([Customer("c-1", {"plan": "small"})])
+    assert await store.customer("c-1") == Customer("c-1", {"plan": "small"})
+    assert await store.resolve(MAIL) is None
+
+
+async def test_put_takes_the_last_of_a_customer_given_twice(store: Store) -> None:
+    await store.put_customers([ANNA, Customer("c-1", {"nps": 9}, identities=(COOKIE,))])
+    assert await store.customer("c-1") == Customer("c-1", {"nps": 9}, identities=(COOKIE,))
+
+
+async def test_put_takes_many(store: Store) -> None:
+    await store.put_customers([])
+    await store.put_customers([Customer(f"c-{n}", {"n": n}) for n in range(3_000)])
+    assert await store.customer("c-2999") == Customer("c-2999", {"n": 2999})
+
+
+async def test_an_identity_of_another_is_a_conflict_and_nothing_is_put(store: Store) -> None:
+    await store.put_customers([ANNA])
+    with pytest.raises(Conflict) as refused:
+        await store.put_customers([Customer("c-3"), Customer("c-2", identities=(MAIL,))])
+    assert refused.value.field == "identities"
+    assert MAIL.value not in str(refused.value)
+    assert await store.customer("c-1") == ANNA
+    assert await store.customer("c-3") is None
+    assert await store.resolve(MAIL) == "c-1"
+
+
+async def test_an_identity_moves_within_one_put(store: Store) -> None:
+    await store.put_customers([ANNA])
+    await store.put_customers([Customer("c-2", identities=(MAIL,)), Customer("c-1")])
+    assert await store.resolve(MAIL) == "c-2"
+
+
+async def test_one_identity_for_two_customers_of_one_put_is_a_conflict(store: Store) -> None:
+    with pytest.raises(Conflict):
+        await store.put_customers([Customer("c-1", identities=(MAIL,)), Customer("c-2", identities=(MAIL,))])
+    assert await store.customer("c-1") is None
+
+
+async def test_patch_creates_a_profile(store: Store) -> None:
+    assert await store.patch_customer(ANNA) == ANNA
+    assert await store.customer("c-1") == ANNA
+
+
+async def test_patch_merges_by_key(store: Store) -> None:
+    await store.put_customers([ANNA])
+    phone = Identity("phone", "cc")
+    change = Customer("c-1", {"nps": 9, "new": None}, {"churn": 0.5}, {"sms": "refused"}, (phone, MAIL))
+    expected = Customer(
+        "c-1",
+        {"nps": 9, "plan": "größer", "open": False, "new": None},
+        {"churn": 0.5},
+        {"marketing_email": "given", "sms": "refused"},
+    )
+    result = await store.patch_customer(
+        change, [("attributes", "tags"), ("scores", "clv"), ("consents", "no")]
+    )
+    assert replace(result, identities=()) == expected
+    assert set(result.identities) == {MAIL, COOKIE, phone}
+    assert await store.customer("c-1") == result
+
+
+async def test_patch_with_an_identity_of_another_changes_nothing(store: Store) -> None:
+    await store.put_customers([ANNA])
+    with pytest.raises(Conflict) as refused:
+        await store.patch_customer(Customer("c-2", {"nps": 1}, identities=(MAIL,)))
+    assert refused.value.field == "identities"
+    assert await store.customer("c-2") is None
+
+
+async def test_concurrent_patches_lose_nothing(store: Store, other: Store) -> None:
+    await asyncio.gather(
+        *(
+            each.patch_customer(Customer("c-1", {f"{name}{n}": n}))
+            for n in range(25)
+            for name, each in (("a", store), ("b", other))
+        )
+    )
+    found = await store.customer("c-1")
+    assert found is not None
+    assert len(found.attributes) == 50
+
+
+async def test_delete_removes_profile_identities_and_stops(store: Store) -> None:
+    await store.put_customers([ANNA, Customer("c-2")])
+    await store.commit_responses([answered("e-1", Stop("group", "retention", None))])
+    assert await store.delete_customer("c-1") is True
+    assert await store.customer("c-1") is None
+    assert await store.resolve(MAIL) is None
+    assert await store.stops("c-1", NOW) == ()
+    assert await store.delete_customer("c-1") is False
+    assert await store.customer("c-2") is not None
+
+
+async def test_stops_in_force_are_ordered_by_scope_and_target(store: Store) -> None:
+    ends = {("group", "b"): NOW + DAY, ("group", "a"): None, ("action", "z"): NOW + DAY}
+    given = [Stop(scope, target, until) for (scope, target), until in ends.items()]
+    given.append(Stop("action", "over", NOW))  # until is exclusive
+    await store.commit_responses([answered(f"e-{n}", stop) for n, stop in enumerate(given)])
+    in_force = (Stop("action", "z", NOW + DAY), Stop("group", "a", None), Stop("group", "b", NOW + DAY))
+    assert await store.stops("c-1", NOW) == in_force
+    assert await store.stops("c-1", NOW + DAY) == (Stop("group", "a", None),)
+    assert await store.stops("c-2", NOW) == ()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kept"),
+    [
+        (NOW + DAY, NOW + 2 * DAY, NOW + 2 * DAY),
+        (NOW + 2 * DAY, NOW + DAY, NOW + 2 * DAY),
+        (None, NOW + DAY, None),
+        (NOW + DAY, None, None),
+    ],
+)
+async def test_the_later_end_of_a_stop_wins(
+    store: Store, first: datetime | None, second: datetime | None, kept: datetime | None
+) -> None:
+    await store.commit_responses([answered("e-1", Stop("group", "retention", first))])
+    await store.commit_responses([answered("e-2", Stop("group", "retention", second))])
+    assert await store.stops("c-1", NOW) == (Stop("group", "retention", kept),)
+
+
+async def test_a_known_response_does_not_stop_again(store: Store) -> None:
+    await store.commit_responses([answered("e-1", Stop("group", "retention", NOW + DAY))])
+    again = answered("e-1", Stop("group", "retention", NOW + 9 * DAY))
+    assert await store.commit_responses([again]) == [False]
+    assert await store.stops("c-1", NOW) == (Stop("group", "retention", NOW + DAY),)

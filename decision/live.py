@@ -1,8 +1,10 @@
 """What a process serves at this moment: one catalog and its snapshots, swapped as a whole.
 
-New versions are compiled beside the old one, in a thread (parsing, decompression and linear algebra
-release the interpreter for the most part), and then swapped by one assignment, so no decision ever sees
-half of a change. What past decisions were made with is loaded again on demand, for replays.
+New versions are made ready beside the old one, in a thread, and then swapped by one assignment, so no
+decision ever sees half of a change. Loading a snapshot is decompression and linear algebra, which release
+the interpreter; compiling a catalog holds it, in turns, and shows in the tail of decisions meanwhile
+(`benchmarks/results/snapshot_swap.md`). What past decisions were made with is loaded again on demand, for
+replays.
 """
 
 from __future__ import annotations

@@ -118,13 +118,15 @@ async def test_the_watch_outlives_a_failing_store(tmp_path: Path, monkeypatch: p
         await service.publish(catalog_document())
         live, store = service.context.live, service.context.store
         for error in (StoreUnavailable("gone"), RuntimeError("nobody thought of this")):
+            failures: list[Exception] = []
 
-            async def failing(error: Exception = error) -> None:
+            async def failing(error: Exception = error, failures: list[Exception] = failures) -> None:
+                failures.append(error)
                 raise error
 
             with monkeypatch.context() as patch:
                 patch.setattr(store, "live_catalog", failing)
-                await asyncio.sleep(0.1)
+                await until(lambda failures=failures: len(failures) >= 2)  # it looked again after the first
                 assert (await service.client.post("/v1/decisions", json={})).status_code == 422
         document = catalog_document()
         document["name"] = "after"

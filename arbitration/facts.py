@@ -21,13 +21,19 @@ Value = bool | int | float | str | datetime | tuple[str, ...]
 Facts = Mapping[str, Value]
 
 _INT64 = 2**63
+STORE = "store"
+DERIVED = "derived"
+REQUEST = "request"
 MAX_STRING = 4_096
 MAX_STRINGS = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What a catalog says of one fact. `channels`: where a context value exists (None: everywhere)."""
+    """What a catalog says of one fact. `channels`: where a context value exists (None: everywhere).
+
+    `origin`: the source it comes from, STORE, DERIVED or REQUEST.
+    """
 
     type: FactType
     min: float | None = None
@@ -35,6 +41,7 @@ class Declared:
     values: frozenset[str] | None = None
     pii: bool = False
     channels: frozenset[str] | None = None
+    origin: str = STORE
 
 
 def declarations(catalog: Catalog) -> dict[str, Declared]:
@@ -43,14 +50,21 @@ def declarations(catalog: Catalog) -> dict[str, Declared]:
     for attribute in catalog.attributes:
         values = None if attribute.values is None else frozenset(attribute.values)
         found[f"customer.{attribute.id}"] = Declared(
-            attribute.type, attribute.min, attribute.max, values, attribute.pii
+            attribute.type,
+            attribute.min,
+            attribute.max,
+            values,
+            attribute.pii,
+            origin=attribute.source if attribute.derive is None else DERIVED,
         )
     for score in catalog.scores:
-        found[f"scores.{score.id}"] = Declared("double", score.min, score.max)
+        found[f"scores.{score.id}"] = Declared("double", score.min, score.max, origin=score.source)
     for item in catalog.context:
         values = None if item.values is None else frozenset(item.values)
         channels = None if item.channels is None else frozenset(item.channels)
-        found[f"context.{item.id}"] = Declared(item.type, item.min, item.max, values, channels=channels)
+        found[f"context.{item.id}"] = Declared(
+            item.type, item.min, item.max, values, channels=channels, origin=REQUEST
+        )
     return found
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,11 @@ from cel_expr_python import cel
 from cel_expr_python.ext import ext_math, ext_strings
 
 from arbitration.facts import Declared, Facts
+
+if TYPE_CHECKING:
+    from arbitration.catalog.model import FactType
+
+    Wanted = FactType | Literal["number"]
 
 Status = npt.NDArray[np.int8]
 
@@ -35,6 +40,7 @@ _CEL_TYPES = {
     "timestamp": cel.Type.TIMESTAMP,
     "strings": cel.Type.List(cel.Type.STRING),
 }
+_NUMBERS = (cel.Type.INT, cel.Type.DOUBLE, cel.Type.UINT)
 _STRING = (
     r"""(?:[rR][bB]?|[bB][rR])(?:"[^"\n]*"|'[^'\n]*')|"""
     r"[rRbB]{0,2}(?:"
@@ -77,12 +83,20 @@ class Program:
     names: tuple[str, ...]
     expression: Any
 
-    def value(self, activation: Any) -> float | None:
+    def number(self, activation: Any) -> float | None:
         """The expression's number, or None where it came to an error or to no finite number."""
         result = self.expression.eval(activation).value()
         if isinstance(result, int | float) and np.isfinite(result):
             return float(result)
         return None
+
+    def value(self, activation: Any) -> object | None:
+        """What the expression came to, as plain Python, or None where it came to an error."""
+        result = self.expression.eval(activation)
+        if result.type() in (cel.Type.ERROR, cel.Type.UNKNOWN):
+            return None
+        value: object = result.plain_value()
+        return value
 
 
 class Language:
@@ -100,19 +114,20 @@ class Language:
         variables["now"] = cel.Type.TIMESTAMP
         self._env = cel.NewEnv(variables=variables, extensions=[ext_strings.ExtStrings(), ext_math.ExtMath()])
 
-    def compile(self, text: str, *, number: bool = False) -> Program | list[RuleProblem]:
-        """A program whose result is bool (or, with `number`, int or double), or what is wrong with it."""
+    def compile(self, text: str, wanted: Wanted = "bool") -> Program | list[RuleProblem]:
+        """A program whose result is of the type `wanted` (`number`: int or double), or what is wrong."""
         if odd := _unreadable(_presence(text)):
             return odd
         try:
             expression = self._env.compile(_presence(text))
         except RuntimeError as error:
             return _problems(str(error))
-        kind = expression.return_type().name()
-        allowed = ("INT", "DOUBLE", "UINT") if number else ("BOOL",)
-        if kind not in allowed and not (self._lenient and kind == "DYN"):
-            wanted = "a number" if number else "true or false"
-            return [RuleProblem(f"must come to {wanted}, this is of type {kind.lower()}")]
+        kind = expression.return_type()
+        allowed = _NUMBERS if wanted == "number" else (_CEL_TYPES[wanted],)
+        if kind not in allowed and not (self._lenient and kind.name() == "DYN"):
+            named = {"number": "a number", "bool": "true or false", "strings": "a list of strings"}
+            message = f"must come to {named.get(wanted, wanted)}, this is of type {kind.name().lower()}"
+            return [RuleProblem(message)]
         self._asked.update(re.sub(r"\s", "", match[4]) for match in _HAS.finditer(text) if match[1] is None)
         return Program(text, names(text), expression)
 

@@ -125,7 +125,7 @@ def _values(catalog: CompiledCatalog, candidates: Candidates, activation: Any) -
         return candidates.value
     value = candidates.value.copy()
     for program, rows in candidates.value_programs:
-        number = catalog.values[program].value(activation)
+        number = catalog.values[program].number(activation)
         # Less than nothing is no reason to show an action, and more than everything is a mistake.
         value[rows] = number if number is not None and 0 <= number <= LARGEST else np.nan
     return value

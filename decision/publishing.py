@@ -13,6 +13,7 @@ from arbitration.catalog.validate import check
 from arbitration.errors import CatalogError
 from decision.catalog_files import read_catalog
 from decision.content import Templates, parse_templates, template_problems
+from decision.sources.check import source_problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,11 @@ class Checked:
 def check_document(source: Source) -> Checked:
     """Checks a document whole. `document` is its canonical JSON, to be stored under the version."""
     result = check(source)
-    problems = [*result.problems, *template_problems(source, result.declared, result.unknown)]
+    problems = [
+        *result.problems,
+        *source_problems(source),
+        *template_problems(source, result.declared, result.unknown),
+    ]
     if result.catalog is None or problems:
         return Checked(None, b"", tuple(problems))
     return Checked(_publish(compile_catalog(result.catalog)), canonical(result.catalog), ())

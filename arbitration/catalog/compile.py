@@ -19,8 +19,10 @@ import numpy.typing as npt
 from arbitration.catalog.learning import Policy, Thompson
 from arbitration.catalog.model import Action, Catalog, Channel, Group, Placement, Rule, Treatment
 from arbitration.catalog.problems import Source
+from arbitration.catalog.provenance import Call, calls
 from arbitration.catalog.scalars import moment
 from arbitration.catalog.validate import check
+from arbitration.derived import Derivations, derivations
 from arbitration.errors import CatalogError
 from arbitration.facts import Declared, declarations
 from arbitration.features import Encoder
@@ -96,6 +98,8 @@ class CompiledCatalog:
     policies: Mapping[str, Policy]
     encoders: Mapping[str, Encoder]
     arms: tuple[Arm, ...]
+    calls: tuple[Call, ...]
+    derivations: Derivations
 
     @cached_property
     def arm_ids(self) -> tuple[str, ...]:
@@ -165,6 +169,8 @@ def compile_catalog(catalog: Catalog, published_as: str | None = None) -> Compil
         policies=policies,
         encoders={name: Encoder(catalog.features, policy.features) for name, policy in policies.items()},
         arms=tuple(arms),
+        calls=calls(catalog),
+        derivations=derivations(catalog, declared, programs.language),
     )
 
 
@@ -185,7 +191,7 @@ class _Programs:
 
     def _number(self, known: dict[str, Program], text: str, *, number: bool) -> int:
         if text not in known:
-            program = self.language.compile(text, number=number)
+            program = self.language.compile(text, "number" if number else "bool")
             assert isinstance(program, Program), program
             known[text] = program
         return self._numbers.setdefault((number, text), len(known) - 1)

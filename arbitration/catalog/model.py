@@ -6,7 +6,7 @@ References between the parts, rules and templates are checked by `arbitration.ca
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -22,9 +22,15 @@ from arbitration.catalog.scalars import (
     Positive,
     Share,
 )
+from arbitration.catalog.sources import Source
+from arbitration.facts import STORE
 
 Outcome = Literal["impression", "click", "accepted", "rejected", "converted", "no_response"]
 FactType = Literal["bool", "int", "double", "string", "timestamp", "strings"]
+
+
+Path = Annotated[str, Field(min_length=1, max_length=500)]
+"""What a source calls a value."""
 
 
 class Part(BaseModel):
@@ -60,9 +66,22 @@ class Fact(Part):
 
 class Attribute(Fact):
     """`customer.<id>`: what is known of a customer. The value of one marked `pii` is left out of
-    explanations and error messages."""
+    explanations and error messages.
+
+    `source`: where it is fetched from, under what `path` there (see the kinds of sources). `derive`: a rule
+    for it over other facts instead, worked out whenever it is needed.
+    """
 
     pii: bool = False
+    source: Id = STORE
+    path: Path | None = None
+    derive: Expression | None = None
+
+    @model_validator(mode="after")
+    def _has_one_origin(self) -> Attribute:
+        if self.derive is not None and (self.source != STORE or self.path is not None):
+            raise ValueError("derive takes the place of source and path")
+        return _pathless_store(self)
 
 
 class ContextValue(Fact):
@@ -72,19 +91,42 @@ class ContextValue(Fact):
 
 
 class Score(Part):
-    """`scores.<id>`: a model's number for a customer, always a double."""
+    """`scores.<id>`: a model's number for a customer, always a double. `source` and `path`: as of an
+    attribute."""
 
     id: Name
     min: Finite | None = None
     max: Finite | None = None
+    source: Id = STORE
+    path: Path | None = None
     description: str = ""
+
+    @model_validator(mode="after")
+    def _has_one_origin(self) -> Score:
+        return _pathless_store(self)
 
 
 class Purpose(Part):
-    """Something a customer consents to, or not."""
+    """Something a customer consents to, or not. `source` and `path`: as of an attribute; the source answers
+    `given` or `withdrawn`, or true or false."""
 
     id: Id
+    source: Id = STORE
+    path: Path | None = None
     description: str = ""
+
+    @model_validator(mode="after")
+    def _has_one_origin(self) -> Purpose:
+        return _pathless_store(self)
+
+
+Sourced = TypeVar("Sourced", Attribute, Score, Purpose)
+
+
+def _pathless_store(part: Sourced) -> Sourced:
+    if part.source == STORE and part.path is not None:
+        raise ValueError("path is for what comes from a source")
+    return part
 
 
 class Group(Part):
@@ -224,6 +266,7 @@ class Catalog(Part):
     scores: Annotated[tuple[Score, ...], Field(strict=False)] = ()
     context: Annotated[tuple[ContextValue, ...], Field(strict=False)] = ()
     purposes: Annotated[tuple[Purpose, ...], Field(strict=False)] = ()
+    sources: Annotated[tuple[Source, ...], Field(strict=False)] = ()
     groups: Annotated[tuple[Group, ...], Field(strict=False)] = ()
     channels: Annotated[tuple[Channel, ...], Field(strict=False)] = ()
     placements: Annotated[tuple[Placement, ...], Field(strict=False)] = ()

@@ -7,7 +7,9 @@ from typing import Any
 
 from arbitration.catalog.model import Action, Catalog, Placement, Treatment
 from arbitration.catalog.problems import Path, Problem, Source
+from arbitration.catalog.provenance import faults
 from arbitration.catalog.scalars import moment
+from arbitration.facts import STORE
 from arbitration.features import cross_problem
 
 
@@ -20,7 +22,7 @@ class _Checker:
         self.known = {
             section: {part.id for part in getattr(catalog, section)} | broken.get(section, set())
             for section in (
-                "attributes", "scores", "context", "purposes", "groups", "channels",
+                "attributes", "scores", "context", "purposes", "sources", "groups", "channels",
                 "placements", "features", "policies", "context_weights", "actions",
             )
         }  # fmt: skip
@@ -45,6 +47,7 @@ def check(
     the ids of parts that could not be read, by section."""
     checker = _Checker(source, catalog, where, broken)
     yield from _duplicates(checker)
+    yield from _sources(checker)
     yield from _channels_and_groups(checker)
     yield from _placements(checker)
     yield from _learning(checker)
@@ -66,6 +69,22 @@ def _duplicates(checker: _Checker) -> Iterator[Problem]:
         for index, treatment in enumerate(action.treatments)
     )
     yield from _twice(checker, treatments)
+
+
+def _sources(checker: _Checker) -> Iterator[Problem]:
+    for section in ("attributes", "scores", "purposes"):
+        for part in getattr(checker.catalog, section):
+            if part.source != STORE:
+                yield from checker.unknown("sources", part.source, checker.path(section, part, "source"))
+    broken = {
+        f"{prefix}.{name}"
+        for section, prefix in (("attributes", "customer"), ("scores", "scores"), ("context", "context"))
+        for name in checker.broken.get(section, ())
+    }
+    for where, code, message in faults(checker.catalog, broken):
+        field, index, *more = where
+        part = getattr(checker.catalog, str(field))[index]
+        yield checker.source.problem(code, checker.path(str(field), part, *more), message)
 
 
 def _twice(checker: _Checker, named: Iterable[tuple[str, Path]]) -> Iterator[Problem]:

@@ -13,16 +13,16 @@ _RESERVED = frozenset(
     {"as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let"}
     | {"loop", "null", "package", "namespace", "return", "true", "var", "void", "while"}
 )
-_DURATION = re.compile(r"^(\d{1,6})([smhdw])$")
+_DURATION = re.compile(r"^(\d{1,6})(ms|[smhdw])$")
 _LONGEST = timedelta(days=36_500)  # added to any time that occurs, it is still a time
 _LAST_YEAR = 9998
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def duration(text: str) -> timedelta:
-    """`"90s"`, `"15m"`, `"24h"`, `"30d"`, `"2w"` as a timedelta. ValueError on anything else."""
+    """`"250ms"`, `"90s"`, `"15m"`, `"24h"`, `"30d"`, `"2w"` as a timedelta. ValueError on anything else."""
     if (match := _DURATION.match(text)) is None:
-        raise ValueError("a duration is a whole number and one of s, m, h, d, w: 15m, 24h, 30d")
+        raise ValueError("a duration is a whole number and one of ms, s, m, h, d, w: 15m, 24h, 30d")
     span = timedelta(**{_UNITS[match[2]]: int(match[1])})
     if span > _LONGEST:
         raise ValueError(f"a duration has at most {_LONGEST.days} days")

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
 from arbitration.catalog import references
-from arbitration.catalog.model import Catalog
+from arbitration.catalog.model import Catalog, FactType
 from arbitration.catalog.problems import Path, Problem, Source, caret
 from arbitration.facts import Declared, declarations
 from arbitration.rules import Language
@@ -124,8 +124,8 @@ def _pydantic_problem(source: Source, base: Path, detail: Any, item: object = No
 
 
 def _check_rules(source: Source, language: Language, declared: Mapping[str, Declared]) -> Iterator[Problem]:
-    for path, text, number, channels in _expressions(source.document):
-        compiled = language.compile(text, number=number)
+    for path, text, wanted, channels in _expressions(source.document):
+        compiled = language.compile(text, wanted)
         if isinstance(compiled, list):
             for problem in compiled:
                 excerpt = caret(text, problem.line, problem.column)
@@ -138,8 +138,12 @@ def _check_rules(source: Source, language: Language, declared: Mapping[str, Decl
                 yield source.problem("context_elsewhere", path, message, caret(text, 1, text.find(name) + 1))
 
 
-def _expressions(document: Mapping[str, object]) -> Iterator[tuple[Path, str, bool, frozenset[str]]]:
-    """(path, text, whether it is a number, channels) of every rule, in sound and broken parts alike."""
+def _expressions(document: Mapping[str, object]) -> Iterator[tuple[Path, str, Any, frozenset[str]]]:
+    """(path, text, what it must come to, channels) of every rule, in sound and broken parts alike."""
+    for index, attribute in _objects(document.get("attributes")):
+        wanted = attribute.get("type")
+        if isinstance(text := attribute.get("derive"), str) and wanted in get_args(FactType):
+            yield ("attributes", index, "derive"), text, wanted, frozenset()
     for index, action in _objects(document.get("actions")):
         channels = frozenset(str(item.get("channel")) for _, item in _objects(action.get("treatments")))
         for stage in ("eligibility", "applicability", "suitability"):
@@ -149,12 +153,12 @@ def _expressions(document: Mapping[str, object]) -> Iterator[tuple[Path, str, bo
                 if isinstance(clause, Mapping):
                     clause, path = clause.get("rule"), (*path, "rule")
                 if isinstance(clause, str):
-                    yield path, clause, False, channels
+                    yield path, clause, "bool", channels
         if isinstance(value := action.get("value"), str):
-            yield ("actions", index, "value"), value, True, channels
+            yield ("actions", index, "value"), value, "number", channels
     for index, weight in _objects(document.get("context_weights")):
         if isinstance(when := weight.get("when"), str):
-            yield ("context_weights", index, "when"), when, False, frozenset()
+            yield ("context_weights", index, "when"), when, "bool", frozenset()
 
 
 def _objects(items: object) -> Iterator[tuple[int, Mapping[str, object]]]:

@@ -64,7 +64,7 @@ class World:
             assert isinstance(value, int | float)
             return float(value)
         activation = self.catalog.rules.language.activation(self._facts(customer), self._now)
-        return self.catalog.values[number].value(activation) or 0.0
+        return self.catalog.values[number].number(activation) or 0.0
 
     def _facts(self, customer: Mapping[str, Any]) -> dict[str, Value]:
         named = {f"customer.{name}": raw for name, raw in customer["attributes"].items()}

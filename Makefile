@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --quiet
 
-.PHONY: demo test lint types unit long lock contract clean
+.PHONY: demo test lint types unit long peers lock contract clean
 
 demo: $(VENV)/runtime
 	$(BIN)/decision demo $(DEMO_ARGS)
@@ -25,12 +25,17 @@ unit: $(VENV)/dev
 long: $(VENV)/dev
 	$(BIN)/pytest -m long
 
+peers: $(VENV)/dev .venv-feast/ready .venv-mlserver/ready ## against the real Feast and MLServer
+	$(BIN)/pytest -m peers
+
 contract: $(VENV)/dev ## rewrite the generated files: OpenAPI and catalog JSON Schema
 	$(BIN)/python -m decision.contract
 
 lock: ## pin again; the lock files carry hashes and no addresses
 	uv pip compile pyproject.toml --group build $(LOCK) -o requirements.lock
 	uv pip compile pyproject.toml --group dev $(LOCK) -o requirements-dev.lock
+	uv pip compile --group feast $(LOCK) -o requirements-feast.lock
+	uv pip compile --group mlserver $(LOCK) -o requirements-mlserver.lock
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
@@ -46,5 +51,10 @@ $(VENV)/dev: requirements-dev.lock pyproject.toml | $(VENV)/bin/python
 	$(PIP) --no-deps --no-build-isolation -e .
 	touch $@ $(VENV)/runtime
 
+.venv-%/ready: requirements-%.lock
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	touch $@
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-feast .venv-mlserver .mypy_cache .ruff_cache .pytest_cache .hypothesis

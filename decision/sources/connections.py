@@ -1,0 +1,94 @@
+"""Connections: where the catalog's sources are, and with which secrets. A file of the service's own.
+
+Hosts come from here and from nowhere else: not from a catalog, not from a request, not from a redirect.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError
+
+from arbitration.catalog.scalars import Id
+from decision.errors import FieldError, Rejected, validation_errors
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def _without_slash(url: SecretStr) -> SecretStr:
+    return SecretStr(url.get_secret_value().rstrip("/"))
+
+
+class Connection(BaseModel):
+    """Where one system is. `url`: `https://host[:port][/prefix]`, or for a database what SQLAlchemy's
+    async engine takes, `postgresql+asyncpg://user:password@host/name`.
+
+    `headers` go with every call. `ca_file`: the authority that signed the server's certificate (default:
+    those the machine trusts). `calls`: the most calls at once.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: Annotated[SecretStr, AfterValidator(_without_slash)]
+    headers: dict[str, SecretStr] = Field(default_factory=dict)
+    ca_file: Path | None = None
+    calls: Annotated[int, Field(ge=1, le=1_000)] = 32
+
+    @property
+    def web(self) -> bool:
+        """Whether it is one for HTTP, and names a host."""
+        return re.match(r"https?://[^/?#@]+", self.url.get_secret_value()) is not None
+
+    def plain_headers(self) -> dict[str, str]:
+        """The headers as they are sent."""
+        return {name: value.get_secret_value() for name, value in self.headers.items()}
+
+
+Connections = Mapping[str, Connection]
+_FILE = TypeAdapter(dict[Id, Connection])
+
+
+def read_connections(path: Path, environment: Mapping[str, str] = os.environ) -> dict[str, Connection]:
+    """The connections of a YAML file, by name. `${NAME}` stands for an environment variable.
+
+    Raises Rejected, naming what is wrong; a secret is never part of a message.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" near line {mark.line + 1}" if mark is not None else ""
+        raise Rejected(422, "connections", f"{path} cannot be read{place}.") from error
+    missing: set[str] = set()
+    filled = _filled(raw if raw is not None else {}, environment, missing)
+    if missing:
+        faults = [
+            FieldError(name, "not_set", "this environment variable is not set") for name in sorted(missing)
+        ]
+        raise Rejected(422, "connections", f"{path} names variables that are not set.", faults)
+    try:
+        return _FILE.validate_python(filled)
+    except ValidationError as error:
+        faults = validation_errors(error.errors(include_input=False))
+        raise Rejected(422, "connections", f"{path} is not a file of connections.", faults) from None
+
+
+def _filled(node: Any, environment: Mapping[str, str], missing: set[str]) -> Any:
+    if isinstance(node, dict):
+        return {key: _filled(value, environment, missing) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_filled(value, environment, missing) for value in node]
+    if not isinstance(node, str):
+        return node
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in environment:
+            missing.add(match[1])
+        return environment.get(match[1], "")
+
+    return _VARIABLE.sub(value, node)

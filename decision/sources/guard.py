@@ -1,0 +1,181 @@
+"""Between a decision and a source: cache, coalescing, batching, breaker, timeout, and a bound on calls.
+
+A call is a task of its own, not of the request that caused it: several requests may wait for one call,
+each as long as its own deadline allows, and what comes too late for all of them still fills the cache.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from arbitration.catalog.scalars import duration
+from arbitration.catalog.sources import FeastSource, OpenInferenceSource
+from arbitration.catalog.sources import Source as Specification
+from decision.sources.breaker import Breaker
+from decision.sources.port import Cause, Key, Row, Source, SourceFault
+
+log = logging.getLogger(__name__)
+
+Report = Callable[[str, str, float], None]
+"""Told of every call: the source's id, what came of it (`ok` or a cause), how many seconds it took."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a source had to say. `row` is None where there is none; `age`: seconds since it was fetched;
+    `cause`: why there is no row, or STALE."""
+
+    row: Row | None
+    age: float = 0.0
+    cause: Cause | None = None
+
+
+class Guarded:
+    """A source that answers every question, in time or with a cause. Belongs to one event loop."""
+
+    def __init__(self, specification: Specification, source: Source, calls: int, report: Report) -> None:
+        """`calls`: the most calls at once."""
+        self.id = specification.id
+        self._source = source
+        self._report = report
+        self._timeout = _seconds(specification.timeout)
+        self._breaker = Breaker(specification.breaker.failures, _seconds(specification.breaker.rest))
+        self._slots = asyncio.Semaphore(calls)
+        cache = specification.cache
+        self._ttl = 0.0 if cache is None else _seconds(cache.ttl)
+        self._kept = 0.0 if cache is None else self._ttl + _seconds(cache.stale)
+        self._size = 0 if cache is None else cache.size
+        self._answers: OrderedDict[Key, tuple[float, Row | None]] = OrderedDict()
+        self._flights: dict[Key, asyncio.Task[Answer]] = {}
+        batch = specification.batch if isinstance(specification, FeastSource | OpenInferenceSource) else None
+        self._most = 1 if batch is None else batch.size
+        self._wait = 0.0 if batch is None else _seconds(batch.wait)
+        self._gathering: _Batch | None = None
+        self._said: str | None = None
+
+    async def get(self, key: Key, deadline: float) -> Answer:
+        """The answer for `key`, waiting at most until `deadline` (a time of the event loop)."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        kept = self._answers.get(key)
+        if kept is not None and now - kept[0] < self._kept:
+            self._answers.move_to_end(key)
+            age = now - kept[0]
+            fresh = age < self._ttl
+            if not fresh and key not in self._flights and self._breaker.allows(now):
+                self._start(key)
+            cause = Cause.NOT_FOUND if kept[1] is None else None if fresh else Cause.STALE
+            return Answer(kept[1], age, cause)
+        flight = self._flights.get(key)
+        if flight is None:
+            if now >= deadline:
+                return Answer(None, cause=Cause.TIMEOUT)
+            if not self._breaker.allows(now):
+                return Answer(None, cause=Cause.CIRCUIT_OPEN)
+            flight = self._start(key)
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await asyncio.shield(flight)
+        except TimeoutError:
+            return Answer(None, cause=Cause.TIMEOUT)
+
+    async def close(self) -> None:
+        """Lets the calls under way come to their end, for requests may wait for them, and closes."""
+        await asyncio.gather(*self._flights.values(), return_exceptions=True)
+        await self._source.close()
+
+    def _start(self, key: Key) -> asyncio.Task[Answer]:
+        flight = asyncio.create_task(self._fly(key), name=f"source {self.id}")
+        self._flights[key] = flight
+        return flight
+
+    async def _fly(self, key: Key) -> Answer:
+        try:
+            outcome = await (self._call([key]) if self._most == 1 else self._together(key))
+        finally:
+            del self._flights[key]
+        if isinstance(outcome, Cause):
+            return Answer(None, cause=outcome)
+        (row,) = outcome
+        if self._size:
+            self._answers[key] = (asyncio.get_running_loop().time(), row)
+            self._answers.move_to_end(key)
+            while len(self._answers) > self._size:
+                self._answers.popitem(last=False)
+        return Answer(row, cause=Cause.NOT_FOUND if row is None else None)
+
+    async def _together(self, key: Key) -> Sequence[Row | None] | Cause:
+        """As `_call`, in one call with the other questions of this moment."""
+        batch = self._gathering
+        if batch is None:
+            batch = self._gathering = _Batch([], asyncio.Event())
+            batch.call = asyncio.create_task(self._send(batch))
+        place = len(batch.keys)
+        batch.keys.append(key)
+        if len(batch.keys) == self._most:
+            self._gathering = None
+            batch.full.set()
+        assert batch.call is not None
+        outcome = await asyncio.shield(batch.call)
+        return outcome if isinstance(outcome, Cause) else [outcome[place]]
+
+    async def _send(self, batch: _Batch) -> Sequence[Row | None] | Cause:
+        try:
+            async with asyncio.timeout(self._wait):
+                await batch.full.wait()
+        except TimeoutError:
+            if self._gathering is batch:
+                self._gathering = None
+        return await self._call(batch.keys)
+
+    async def _call(self, keys: Sequence[Key]) -> Sequence[Row | None] | Cause:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        ill = True
+        cause: Cause | None = Cause.TIMEOUT
+        try:
+            async with asyncio.timeout(self._timeout), self._slots:
+                rows = await self._source.fetch(keys)
+            cause = self._said = None
+            return rows
+        except TimeoutError:
+            return Cause.TIMEOUT
+        except SourceFault as fault:
+            cause, ill = fault.cause, fault.ill
+            if str(fault) != self._said:  # once, not for each of the calls that fail alike
+                self._said = str(fault)
+                log.warning("source %s: %s: %s", self.id, cause, fault)
+            return cause
+        except Exception:  # a fault of ours costs this source's facts, not the decision
+            log.exception("source %s could not be asked", self.id)
+            cause = Cause.UNAVAILABLE
+            return cause
+        finally:
+            # Also where the task was cancelled: the breaker waits for the outcome of the call it allowed.
+            self._judge(cause if ill else None)
+            self._report(self.id, cause or "ok", loop.time() - began)
+
+    def _judge(self, cause: Cause | None) -> None:
+        was_open = self._breaker.open
+        if cause is None:
+            self._breaker.succeeded()
+        else:
+            self._breaker.failed(asyncio.get_running_loop().time())
+        if self._breaker.open != was_open:
+            state = "closed: it answers again" if was_open else f"open: {cause}"
+            log.warning("source %s: circuit %s", self.id, state)
+
+
+@dataclass
+class _Batch:
+    keys: list[Key]
+    full: asyncio.Event
+    call: asyncio.Task[Sequence[Row | None] | Cause] | None = None
+
+
+def _seconds(text: str) -> float:
+    return duration(text).total_seconds()

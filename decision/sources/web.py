@@ -1,0 +1,122 @@
+"""One HTTP call to a source: bounded in size, without redirects, and every fault given its cause."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import httpx
+import orjson
+from httpx_aiohttp import AiohttpTransport
+
+from decision.sources.connections import Connection, Connections
+from decision.sources.port import Cause, SourceFault
+
+MOST_BYTES = 1024 * 1024
+# Shorter than what common servers keep an idle connection open for (uvicorn: 5 s), or a call would now and
+# then meet one that is just being closed.
+_KEEP_ALIVE_SECONDS = 4.0
+# Says that this call was wrong, not that the system is ill.
+_OUR_FAULT = range(400, 500)
+_ILL_ALL_THE_SAME = (401, 403, 407, 408, 425, 429)
+
+
+def open_client(connections: Connections) -> httpx.AsyncClient:
+    """The one client for all sources. Timeouts are set per call, by whoever calls.
+
+    Proxies, netrc files and the like in the environment are not looked at: a source is where its
+    connection says. The transport is aiohttp's: under load a call costs a fraction of what it does with
+    httpx's own (`benchmarks/results/gathering.md`).
+    """
+    mounts = {
+        connection.url.get_secret_value(): _transport(connection.ca_file)
+        for connection in connections.values()
+        if connection.ca_file is not None
+    }
+    return httpx.AsyncClient(
+        transport=_transport(None),
+        mounts=mounts,
+        timeout=None,
+        follow_redirects=False,
+        trust_env=False,
+        headers={
+            "accept": "application/json",
+            "accept-encoding": "identity",
+            "user-agent": "next-best-action",
+        },
+    )
+
+
+def _transport(ca_file: Path | None) -> AiohttpTransport:
+    verify = trust(ca_file)
+
+    def session() -> aiohttp.ClientSession:
+        # How many calls there are at once is bounded per source, so that one slow system cannot take the
+        # connections of the others.
+        connector = aiohttp.TCPConnector(limit=0, ssl=verify, keepalive_timeout=_KEEP_ALIVE_SECONDS)
+        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+    return AiohttpTransport(verify=verify, trust_env=False, client=session)
+
+
+@cache
+def trust(ca_file: Path | None) -> ssl.SSLContext:
+    """Whom to believe: the machine's authorities, or those in a file. Reading them takes tens of ms."""
+    return ssl.create_default_context(cafile=ca_file)
+
+
+async def ask(
+    client: httpx.AsyncClient,
+    connection: Connection,
+    method: str,
+    path: str,
+    *,
+    body: Any = None,
+    headers: Mapping[str, str] | None = None,
+) -> Any:
+    """The JSON answer to one call; None where the system says that it knows nothing (404, 410, 204).
+
+    `path` begins with `/`, is percent-encoded already, and goes below the connection's URL. Raises
+    SourceFault. Messages of faults name no path: customers' ids are in it.
+    """
+    url = connection.url.get_secret_value() + path
+    sent = {**connection.plain_headers(), **(headers or {})}
+    content = None
+    if body is not None:
+        content = orjson.dumps(body)
+        sent["content-type"] = "application/json"
+    try:
+        async with client.stream(method, url, headers=sent, content=content) as reply:
+            if reply.status_code in (204, 404, 410):
+                return None
+            _refuse(reply)
+            if reply.headers.get("content-encoding", "identity") != "identity":
+                # Not asked for, and a small answer may unpack to a very large one.
+                raise SourceFault(Cause.BAD_REPLY, "the answer is compressed")
+            received = bytearray()
+            async for chunk in reply.aiter_raw():
+                received += chunk
+                if len(received) > MOST_BYTES:
+                    raise SourceFault(Cause.BAD_REPLY, f"the answer has more than {MOST_BYTES} bytes")
+    except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError, UnicodeError) as error:
+        # Of the cause only its kind: the text may hold the URL, and with it a customer's id.
+        raise SourceFault(Cause.UNAVAILABLE, type(error.__cause__ or error).__name__) from error
+    try:
+        return orjson.loads(received)
+    except orjson.JSONDecodeError as error:
+        raise SourceFault(Cause.BAD_REPLY, "the answer is not JSON") from error
+
+
+def _refuse(reply: httpx.Response) -> None:
+    status = reply.status_code
+    if reply.is_success:
+        return
+    if reply.is_redirect or status < 400:
+        raise SourceFault(Cause.BAD_REPLY, f"status {status}: redirects are not followed")
+    if status in _OUR_FAULT and status not in _ILL_ALL_THE_SAME:
+        raise SourceFault(Cause.BAD_REPLY, f"status {status}", ill=False)
+    raise SourceFault(Cause.UNAVAILABLE, f"status {status}")

@@ -35,7 +35,7 @@ from arbitration.policy.state import State
 from arbitration.snapshot import fingerprint, lineage
 from decision.api.context import Context, build, utc_now
 from decision.demo.world import simulate_customers, visit
-from decision.importing import Importer
+from decision.importing import Importer, replacing
 from decision.messages import DecisionRequest
 from decision.publishing import check_document, check_path, load_published
 from decision.settings import opened
@@ -100,7 +100,7 @@ async def measure(url: str, rounds: int) -> str:
     published, document = check_path(EXAMPLE)
     async with opened(url) as store:
         await store.publish_catalog(published.version, document, utc_now())
-        importer = Importer(store, published.compiled)
+        importer = Importer(replacing(store, utc_now), published.compiled)
         for number, customer in enumerate(simulate_customers(CUSTOMERS, 7, utc_now()), start=1):
             await importer.row(number, customer, customer)
         await importer.finish()

@@ -96,16 +96,19 @@ async def _reads(store: SqliteStore) -> AsyncIterator[str]:
     rng = random.Random(7)
     decisions = [_decision(rng, f"c-{number % CUSTOMERS}", f"q-{number}") for number in range(DECISIONS)]
     for start in range(0, CUSTOMERS, 1000):
-        await store.put_customers([_customer(rng, number) for number in range(start, start + 1000)])
+        customers = [_customer(rng, number) for number in range(start, start + 1000)]
+        await store.put_customers(customers, NOW)
     for start in range(0, DECISIONS, 1000):
         await store.commit_decisions(decisions[start : start + 1000])
     for start in range(0, DECISIONS, 1000):  # every other customer has one stop in force
         answered = decisions[start : start + 1000 : 2]
         await store.commit_responses([_response(decision) for decision in answered])
     kinds: dict[str, Callable[[int], Awaitable[object]]] = {
-        "stops": lambda n: store.stops(f"c-{n}", NOW),
+        "names": lambda n: store.names(f"c-{n}"),
+        "stops": lambda n: store.stops([f"c-{n}"], NOW),
         "customer": lambda n: store.customer(f"c-{n}"),
-        "decision_of_request": lambda n: store.decision_of_request(f"c-{n % CUSTOMERS}", f"q-{n}"),
+        "as_of": lambda n: store.as_of(f"c-{n}"),
+        "decision_of_request": lambda n: store.decision_of_request([f"c-{n % CUSTOMERS}"], f"q-{n}"),
         "resolve": lambda n: store.resolve(Identity("cookie", f"cookie-{n}")),
         "decision": lambda n: store.decision(decisions[n].decision_id),
     }

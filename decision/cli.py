@@ -44,6 +44,8 @@ def main() -> None:
     # Decisions are many small products; threads of the linear algebra would only get in each other's way.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    # It logs the URL of every call, and with it customers' ids.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         app()
     except Rejected as error:
@@ -65,11 +67,26 @@ def serve(
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
     learner: Annotated[bool, typer.Option(help="Run the learner beside the API.")] = True,
     interval: Interval = 1.0,
+    connections: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="DECISION_CONNECTIONS",
+            help="Where the catalog's sources are: a YAML file.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    timeout_ms: Annotated[
+        int,
+        typer.Option(envvar="DECISION_TIMEOUT_MS", help="For requests that name none.", min=1, max=60_000),
+    ] = 150,
 ) -> None:
     """Serve the HTTP API, and learn."""
     from decision.serving import serve as run
+    from decision.sources.connections import read_connections
 
-    run(store, host, port, learner=learner, interval=interval)
+    known = {} if connections is None else read_connections(connections)
+    run(store, host, port, learner=learner, interval=interval, connections=known, timeout_ms=timeout_ms)
 
 
 @app.command()

@@ -16,25 +16,38 @@ from arbitration.errors import NextBestActionError
 from arbitration.facts import Value
 from arbitration.inputs import Inputs
 from decision.errors import FieldError, InternalError, Rejected
+from decision.gathering import Budget, Gatherer
 from decision.live import Live, Serving
 from decision.messages import DecisionRequest
-from decision.profiles import gather, given_facts, resolve
+from decision.profiles import given_facts
 from decision.replies import Asked, reply_bytes
 from decision.storage.port import DecisionRecord, Identity, Store
+from decision.subjects import resolve
 
 log = logging.getLogger(__name__)
 
+_AT_ONCE = 64
+
 
 class Deciding:
-    """Answers decision requests. `clock` gives aware UTC; `new_id` a fresh UUIDv7 as text."""
+    """Answers decision requests. `clock` gives aware UTC; `new_id` a fresh UUIDv7 as text; `timeout_ms` is
+    the time of a request that names none."""
 
     def __init__(
-        self, store: Store, live: Live, clock: Callable[[], datetime], new_id: Callable[[], str]
+        self,
+        store: Store,
+        live: Live,
+        gatherer: Gatherer,
+        clock: Callable[[], datetime],
+        new_id: Callable[[], str],
+        timeout_ms: int,
     ) -> None:
         self._store = store
         self._live = live
+        self._gatherer = gatherer
         self._clock = clock
         self._new_id = new_id
+        self._timeout_ms = timeout_ms
 
     async def decide(self, request: DecisionRequest) -> bytes:
         """The reply to one request, committed. Raises Rejected or StoreUnavailable, and then nothing was."""
@@ -48,16 +61,29 @@ class Deciding:
     ) -> list[bytes | NextBestActionError]:
         """The replies to many, committed together. A request that fails does not touch its neighbours;
         one that is an error already stays that error. Raises StoreUnavailable if none could be committed."""
-        prepared = []
-        for request in requests:
-            prepared.append(await self._prepared(request))
-            if len(requests) > 1:
-                await asyncio.sleep(0)  # a long batch must not keep single requests waiting
+        prepared = await self._all_prepared(requests)
         fresh = [item for item in prepared if isinstance(item, DecisionRecord)]
         committed = iter(await self._store.commit_decisions(fresh) if fresh else ())
         return [
             _answer(item, next(committed)) if isinstance(item, DecisionRecord) else item for item in prepared
         ]
+
+    async def _all_prepared(
+        self, requests: Sequence[DecisionRequest | NextBestActionError]
+    ) -> list[DecisionRecord | bytes | NextBestActionError]:
+        """Several at once, since most of the time is waiting for sources; each has its own time."""
+        waiting = iter(enumerate(requests))
+        prepared: dict[int, DecisionRecord | bytes | NextBestActionError] = {}
+
+        async def work() -> None:
+            for number, request in waiting:
+                prepared[number] = await self._prepared(request)
+                await asyncio.sleep(0)  # a long batch must not keep single requests waiting
+
+        if len(requests) == 1:
+            return [await self._prepared(requests[0])]
+        await asyncio.gather(*(work() for _ in range(min(_AT_ONCE, len(requests)))))
+        return [prepared[number] for number in range(len(requests))]
 
     async def _prepared(
         self, request: DecisionRequest | NextBestActionError
@@ -74,28 +100,28 @@ class Deciding:
 
     async def _prepare(self, request: DecisionRequest) -> DecisionRecord | bytes:
         serving = self._live.serving
-        deadline = asyncio.get_running_loop().time() + request.timeout_ms / 1000
+        seconds = (request.timeout_ms or self._timeout_ms) / 1000
+        budget = Budget(asyncio.get_running_loop().time(), seconds)
         asked_for = request.identity
         identity = None if asked_for is None else Identity(asked_for.type, asked_for.value)
-        subject = await resolve(self._store, request.customer_id, identity, deadline)
+        subject = await resolve(self._store, request.customer_id, identity, budget.deadline)
         # A retry is answered as before, even where the catalog has changed since, or who it is about
         # has become known.
         content = _content_hash(request) if request.request_id is not None else ""
         if request.request_id is not None:
-            for key in subject.keys:
-                earlier = await self._store.decision_of_request(key, request.request_id)
-                if earlier is not None:
-                    return _same_request(earlier, content).reply
-        facts_given, placements = _check(request, serving)
+            earlier = await self._store.decision_of_request(subject.keys, request.request_id)
+            if earlier is not None:
+                return _same_request(earlier, content).reply
+        given, placements = _check(request, serving)
         now = self._clock()
-        known = await gather(self._store, serving.published.compiled, subject, now, deadline)
+        known = await self._gatherer.gather(serving.published.compiled, subject, given, now, budget)
         inputs = Inputs(
             decision_id=self._new_id(),
             now=now,
             customer_id=subject.customer_id,
             channel=request.channel,
             placements=placements,
-            facts={**known.facts, **facts_given},
+            facts=known.facts,
             consents=known.consents,
             stops=known.stops,
             degraded=known.degraded,

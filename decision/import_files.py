@@ -19,6 +19,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -26,7 +27,7 @@ from typing import IO, Self
 from arbitration.catalog.compile import CompiledCatalog
 from decision.errors import FieldError, Rejected
 from decision.import_columns import ColumnMap, Columns, Row, invalid_import, read_map
-from decision.importing import LONGEST_LINE, REPORTED, Importer
+from decision.importing import LONGEST_LINE, REPORTED, Importer, Way, replacing
 from decision.storage.port import Profiles
 
 Progress = Callable[[int, int], None]
@@ -48,6 +49,10 @@ class Summary:
     rejects_file: Path | None
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 async def import_file(
     path: Path,
     store: Profiles,
@@ -55,12 +60,13 @@ async def import_file(
     mapping: Path | None = None,
     rejects_path: Path | None = None,
     progress: Progress | None = None,
+    clock: Callable[[], datetime] = _now,
 ) -> Summary:
     """Imports `path`, CSV or NDJSON by its name, checked against `catalog`; each profile is replaced whole.
 
     `mapping`: a map of CSV columns. `rejects_path`: where rejected rows go (default: `<path>.rejects.ndjson`,
-    overwritten). Raises Rejected (`invalid_import`) with nothing imported if the file as a whole or the map
-    is at fault; StoreUnavailable.
+    overwritten). `clock`: when values are told, asked for each batch. Raises Rejected (`invalid_import`) with
+    nothing imported if the file as a whole or the map is at fault; StoreUnavailable.
     """
     is_csv = _is_csv(path)
     if mapping is not None and not is_csv:
@@ -68,11 +74,12 @@ async def import_file(
     columns = ColumnMap() if mapping is None else read_map(mapping)
     rejects_path = rejects_path or path.with_name(f"{path.name}.rejects.ndjson")
     _check_rejects_path(rejects_path, (path, mapping))
+    way = replacing(store, clock)
     with _Lines(path, progress or _untold) as lines, _Rejects(rejects_path) as rejects:
         if is_csv:
-            ignored, importer = await _csv(lines, store, catalog, columns, rejects)
+            ignored, importer = await _csv(lines, way, catalog, columns, rejects)
         else:
-            ignored, importer = (), Importer(store, catalog, on_reject=rejects.add)
+            ignored, importer = (), Importer(way, catalog, on_reject=rejects.add)
             for line in lines:
                 await importer.line(line)
         await importer.finish()
@@ -81,7 +88,7 @@ async def import_file(
 
 
 async def _csv(
-    lines: _Lines, store: Profiles, catalog: CompiledCatalog, mapping: ColumnMap, rejects: _Rejects
+    lines: _Lines, way: Way, catalog: CompiledCatalog, mapping: ColumnMap, rejects: _Rejects
 ) -> tuple[tuple[str, ...], Importer]:
     text = _Text(lines)
     reader = csv.reader(text, strict=True)
@@ -94,7 +101,7 @@ async def _csv(
             source = dict(zip(columns.names, source.cells, strict=True)) if whole else source.cells
         rejects.add(number, errors, source)
 
-    importer = Importer(store, catalog, on_reject=on_reject)
+    importer = Importer(way, catalog, on_reject=on_reject)
     while True:
         begins = lines.number + 1
         text.read.clear()

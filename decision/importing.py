@@ -1,17 +1,22 @@
-"""Imports customers from NDJSON lines or parsed rows: faulty ones are reported by line and skipped."""
+"""Takes customers from NDJSON lines or parsed rows: faulty ones are reported by line and skipped.
+
+Two ways: each row is a whole profile that replaces the stored one (`replacing`), or a change that goes into
+it (`merging`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from pydantic import ValidationError
 
 from arbitration.catalog.compile import CompiledCatalog
 from decision.errors import Conflict, FieldError, Rejected, validation_errors
-from decision.messages import ImportLine
+from decision.messages import CustomerMessage, CustomerPatch, IdentityMessage, ImportLine, PushLine
 from decision.profiles import profile_errors
-from decision.storage.port import Customer, Identity, Profiles
+from decision.storage.port import Change, Customer, Identity, Profiles
 from decision.strict_json import parse
 
 BATCH = 500
@@ -23,9 +28,43 @@ OnReject = Callable[[int, Sequence[FieldError], object], None]
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """How a row is read (raises pydantic's ValidationError), and how a batch is stored, all or none."""
+
+    read: Callable[[object], Change]
+    store: Callable[[Sequence[Change]], Awaitable[object]]
+
+
+def replacing(store: Profiles, clock: Callable[[], datetime]) -> Way:
+    """Rows are profiles (`ImportLine`); each is stored whole."""
+
+    def read(raw: object) -> Change:
+        message = ImportLine.model_validate(raw)
+        return Change(to_customer(message.customer_id, message))
+
+    async def put(changes: Sequence[Change]) -> None:
+        await store.put_customers([change.customer for change in changes], clock())
+
+    return Way(read, put)
+
+
+def merging(store: Profiles, clock: Callable[[], datetime]) -> Way:
+    """Rows are changes (`PushLine`), merged into the stored profiles."""
+
+    def read(raw: object) -> Change:
+        message = PushLine.model_validate(raw)
+        return to_change(message.customer_id, message)
+
+    async def patch(changes: Sequence[Change]) -> None:
+        await store.patch_customers(changes, clock())
+
+    return Way(read, patch)
+
+
+@dataclass(frozen=True, slots=True)
 class _Waiting:
     number: int
-    customer: Customer
+    change: Change
     source: object
 
 
@@ -38,12 +77,12 @@ class Importer:
 
     def __init__(
         self,
-        store: Profiles,
+        way: Way,
         catalog: CompiledCatalog,
         reported: int = REPORTED,
         on_reject: OnReject | None = None,
     ) -> None:
-        self._store = store
+        self._way = way
         self._catalog = catalog
         self._reported = reported
         self._on_reject = on_reject
@@ -72,21 +111,14 @@ class Importer:
     async def row(self, number: int, raw: object, source: object) -> None:
         """Takes one row, as the JSON object an NDJSON line would hold; `source` is the row as it came."""
         try:
-            message = ImportLine.model_validate(raw)
+            change = self._way.read(raw)
         except ValidationError as error:
             self.reject(number, validation_errors(error.errors()), source)
             return
-        customer = Customer(
-            message.customer_id,
-            message.attributes,
-            message.scores,
-            message.consents,
-            tuple(Identity(name.type, name.value) for name in message.identities),
-        )
-        if errors := profile_errors(self._catalog, customer):
+        if errors := profile_errors(self._catalog, change.customer):
             self.reject(number, errors, source)
             return
-        self._waiting.append(_Waiting(number, customer, source))
+        self._waiting.append(_Waiting(number, change, source))
         if len(self._waiting) >= BATCH:
             await self.finish()
 
@@ -102,12 +134,12 @@ class Importer:
         """Stores what is waiting."""
         waiting, self._waiting = self._waiting, []
         if waiting:
-            await self._put(waiting)
+            await self._keep(waiting)
 
-    async def _put(self, waiting: Sequence[_Waiting]) -> None:
+    async def _keep(self, waiting: Sequence[_Waiting]) -> None:
         """Stores all, or, where there is a conflict, each half for itself, down to the row at fault."""
         try:
-            await self._store.put_customers([row.customer for row in waiting])
+            await self._way.store([row.change for row in waiting])
             self.imported += len(waiting)
         except Conflict as error:
             if len(waiting) == 1:
@@ -115,5 +147,30 @@ class Importer:
                 self.reject(waiting[0].number, [fault], waiting[0].source)
                 return
             middle = len(waiting) // 2
-            await self._put(waiting[:middle])
-            await self._put(waiting[middle:])
+            await self._keep(waiting[:middle])
+            await self._keep(waiting[middle:])
+
+
+def to_customer(customer_id: str, profile: CustomerMessage) -> Customer:
+    """A profile message as the store's record."""
+    return Customer(
+        customer_id, profile.attributes, profile.scores, profile.consents, to_identities(profile.identities)
+    )
+
+
+def to_change(customer_id: str, patch: CustomerPatch) -> Change:
+    """A message of change as the store's record; null removes."""
+    sections = {"attributes": patch.attributes, "scores": patch.scores, "consents": patch.consents}
+    remove = [
+        (name, key) for name, values in sections.items() for key, value in values.items() if value is None
+    ]
+    kept = {
+        name: {key: value for key, value in values.items() if value is not None}
+        for name, values in sections.items()
+    }
+    return Change(Customer(customer_id, **kept, identities=to_identities(patch.identities)), tuple(remove))
+
+
+def to_identities(messages: Sequence[IdentityMessage]) -> tuple[Identity, ...]:
+    """Identity messages as the store's records."""
+    return tuple(Identity(message.type, message.value) for message in messages)

@@ -12,10 +12,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+from arbitration.catalog.compile import CompiledCatalog
 from arbitration.errors import SnapshotError
 from arbitration.policy.state import State
 from arbitration.snapshot import PRIOR, Snapshot, lineage, serve
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 
 K = TypeVar("K")
 V = TypeVar("V")
+
+Prepare = Callable[[CompiledCatalog], Awaitable[None]]
 
 _REMEMBERED = 16
 
@@ -47,8 +50,10 @@ class Serving:
 class Live:
     """The live `Serving` of this process, and the way to past ones."""
 
-    def __init__(self, store: Store, poll_seconds: float = 0.5) -> None:
+    def __init__(self, store: Store, poll_seconds: float = 0.5, prepare: Prepare | None = None) -> None:
+        """`prepare`: what else has to be made ready for a catalog before it is served."""
         self._store = store
+        self._prepare = prepare
         self._poll_seconds = poll_seconds
         self._serving: Serving | None = None
         self._catalogs: OrderedDict[str, Published] = OrderedDict()
@@ -104,6 +109,8 @@ class Live:
                 policy: await self._serve_or_keep(published, policy, version)
                 for policy, version in wanted.items()
             }
+            if self._prepare is not None:
+                await self._prepare(published.compiled)
             settled = all(snapshots[policy].version == version for policy, version in wanted.items())
             self._serving = Serving(published, snapshots, learned, settled)
 

@@ -79,7 +79,10 @@ class DecisionRequest(Message):
         Literal["live", "dry_run"], Field(description="`dry_run`: nothing counted, nothing learned.")
     ] = "live"
     activation: Literal["immediate"] = "immediate"
-    timeout_ms: Annotated[int, Field(ge=1, le=60_000, description="For gathering what is known.")] = 150
+    timeout_ms: Annotated[
+        int | None,
+        Field(ge=1, le=60_000, description="For gathering what is known; default: the service's setting."),
+    ] = None
     explain: bool = False
 
     @validator(mode="after")
@@ -131,6 +134,18 @@ class ImportLine(CustomerMessage):
     """One line of an import."""
 
     customer_id: Key
+
+
+class PushLine(CustomerPatch):
+    """One line of a push."""
+
+    customer_id: Key
+
+
+class IdentitiesRequest(Message):
+    """Identities that proved to be one customer's."""
+
+    identities: Annotated[list[IdentityMessage], Field(min_length=1, max_length=64)]
 
 
 class RollbackRequest(Message):
@@ -301,6 +316,14 @@ class CustomerReply(Reply):
     identities: list[IdentityMessage]
 
 
+class NamesReply(Reply):
+    """What a customer is known by; `merged`: all ids ever merged into it."""
+
+    customer_id: str
+    merged: list[str]
+    identities: list[IdentityMessage]
+
+
 class HistoryResponse(Reply):
     """A response, in a history."""
 
@@ -322,6 +345,29 @@ class HistoryDecision(Reply):
     responses: list[HistoryResponse]
 
 
+class FactReply(Reply):
+    """A value that is known of a customer, or that could be. `as_of`: when it was told or fetched;
+    `freshness`: `stale` is older than its source's ttl; `cause`: why it is missing, where anything failed."""
+
+    name: str
+    value: Any
+    source: str
+    as_of: str | None
+    age_seconds: float | None
+    freshness: Literal["fresh", "stale", "missing"]
+    cause: str | None
+
+
+class OverviewReply(CustomerReply):
+    """A profile as stored; then every value of the catalog, wherever it comes from, and what happened
+    lately, newest first."""
+
+    merged: list[str]
+    facts: list[FactReply]
+    degraded: list[str]
+    decisions: list[HistoryDecision]
+
+
 class HistoryReply(Reply):
     """The newest decisions of a customer, newest first."""
 
@@ -330,14 +376,14 @@ class HistoryReply(Reply):
 
 
 class ImportError_(Reply):
-    """A line that was not imported."""
+    """A line that was not imported or pushed."""
 
     line: int
     errors: list[FieldProblem]
 
 
 class ImportReply(Reply):
-    """What an import did. `errors` holds the first hundred rejected lines."""
+    """What an import or a push did. `errors` holds the first hundred rejected lines."""
 
     imported: int
     rejected: int

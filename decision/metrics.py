@@ -24,6 +24,24 @@ class Metrics:
         self.responses = Counter(
             "responses_total", "Responses taken in, by outcome.", ["outcome"], registry=self._registry
         )
+        self._source_calls = Counter(
+            "source_calls_total",
+            "Calls to sources, by what came of them.",
+            ["source", "result"],
+            registry=self._registry,
+        )
+        self._source_seconds = Histogram(
+            "source_seconds",
+            "How long calls to sources took.",
+            ["source"],
+            buckets=_BUCKETS,
+            registry=self._registry,
+        )
+
+    def source_called(self, source: str, result: str, seconds: float) -> None:
+        """Counts one call to a source: `result` is `ok` or a cause."""
+        self._source_calls.labels(source, result).inc()
+        self._source_seconds.labels(source).observe(seconds)
 
     def exposition(self) -> bytes:
         """The text that Prometheus scrapes."""

@@ -12,9 +12,10 @@ import uvicorn
 import uvloop
 
 from decision.api.app import create_app
-from decision.api.context import build, utc_now
+from decision.api.context import Context, build, utc_now
 from decision.learner import Learner
 from decision.settings import open_store
+from decision.sources.connections import Connections
 
 log = logging.getLogger(__name__)
 
@@ -22,13 +23,25 @@ _RESTART_SECONDS = 1.0
 _GRACE_SECONDS = 10.0
 
 
-def serve(store_url: str, host: str, port: int, *, learner: bool, interval: float) -> None:
+def serve(
+    store_url: str,
+    host: str,
+    port: int,
+    *,
+    learner: bool,
+    interval: float,
+    connections: Connections,
+    timeout_ms: int,
+) -> None:
     """Serves until SIGINT or SIGTERM; finishes what is in flight first."""
-    uvloop.run(_serve(store_url, host, port, learner=learner, interval=interval))
+    context = build(open_store(store_url), connections=connections, timeout_ms=timeout_ms)
+    uvloop.run(_serve(context, store_url, host, port, learner=learner, interval=interval))
 
 
-async def _serve(store_url: str, host: str, port: int, *, learner: bool, interval: float) -> None:
-    app = create_app(build(open_store(store_url)))
+async def _serve(
+    context: Context, store_url: str, host: str, port: int, *, learner: bool, interval: float
+) -> None:
+    app = create_app(context)
     config = uvicorn.Config(
         app,
         host=host,

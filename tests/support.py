@@ -16,6 +16,7 @@ import httpx
 from decision.api.app import create_app
 from decision.api.context import Context, build
 from decision.learner import Learner
+from decision.sources.connections import Connections
 from decision.storage.port import Store
 from decision.storage.sqlite import SqliteStore
 
@@ -268,10 +269,18 @@ async def running(
     *,
     store: Store | None = None,
     poll: float = 60,
+    connections: Connections | None = None,
 ) -> AsyncIterator[Service]:
-    """A service on the database at `path`. Errors nobody handled become replies, as on a real server."""
+    """A service on the database at `path`; `connections`: to the
+    sources of its catalog. Errors nobody handled become replies, as on a real server."""
     clock = clock or Clock()
-    context = build(store or SqliteStore(path), clock=clock, ids=ids or Ids(), poll_seconds=poll)
+    context = build(
+        store or SqliteStore(path),
+        clock=clock,
+        ids=ids or Ids(),
+        poll_seconds=poll,
+        connections=connections,
+    )
     app = create_app(context)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (

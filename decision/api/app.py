@@ -28,6 +28,7 @@ def create_app(context: Context) -> FastAPI:
             yield
         finally:
             await context.live.stop()
+            await context.sources.close()
             await context.store.close()
 
     app = FastAPI(

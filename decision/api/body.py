@@ -15,8 +15,13 @@ from decision.strict_json import parse
 
 MIB = 1024 * 1024
 LIMIT = MIB
-# A catalog of thousands of treatments is larger than any other request; an import is read as a stream.
-LIMITS = {"/v1/catalog/publish": 16 * MIB, "/v1/catalog/validate": 16 * MIB, "/v1/customers:import": None}
+# A catalog of thousands of treatments is larger than any other request; None: read as a stream.
+LIMITS = {
+    "/v1/catalog/publish": 16 * MIB,
+    "/v1/catalog/validate": 16 * MIB,
+    "/v1/customers:import": None,
+    "/v1/customers:push": None,
+}
 
 
 class BodyLimit:

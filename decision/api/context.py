@@ -10,11 +10,18 @@ from fastapi import Request
 from uuid_utils import uuid7
 
 from decision.deciding import Deciding
+from decision.gathering import Gatherer
 from decision.live import Live
 from decision.metrics import Metrics
+from decision.overview import Overview
 from decision.replaying import Replaying
 from decision.responding import Responding
+from decision.sources.connections import Connections
+from decision.sources.registry import Sources
 from decision.storage.port import Store
+
+TIMEOUT_MS = 150
+"""The time of a request that names none, unless the service is told otherwise."""
 
 
 def utc_now() -> datetime:
@@ -36,6 +43,8 @@ class Context:
     deciding: Deciding
     replaying: Replaying
     responding: Responding
+    sources: Sources
+    overview: Overview
     metrics: Metrics
     clock: Callable[[], datetime]
 
@@ -46,16 +55,23 @@ def build(
     clock: Callable[[], datetime] = utc_now,
     ids: Callable[[], str] = new_id,
     poll_seconds: float = 0.5,
+    connections: Connections | None = None,
+    timeout_ms: int = TIMEOUT_MS,
 ) -> Context:
     """Puts the parts together around a store."""
-    live = Live(store, poll_seconds)
+    metrics = Metrics()
+    sources = Sources(connections or {}, metrics.source_called)
+    live = Live(store, poll_seconds, sources.prepare)
+    gatherer = Gatherer(store, sources)
     return Context(
         store,
         live,
-        Deciding(store, live, clock, ids),
+        Deciding(store, live, gatherer, clock, ids, timeout_ms),
         Replaying(store, live),
         Responding(store, live, clock),
-        Metrics(),
+        sources,
+        Overview(store, live, gatherer, clock),
+        metrics,
         clock,
     )
 

@@ -1,43 +1,60 @@
-"""Routes for customers: profiles, histories, imports."""
+"""Routes for customers: profiles, identities, histories, imports.
+
+An id that was merged names its survivor, whose id is the one in every reply.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from arbitration.facts import rfc3339
 from decision.api.body import StrictRoute
 from decision.api.decisions import Parts
 from decision.api.problems import documented, field_problem
 from decision.errors import FieldError, Rejected
-from decision.importing import LONGEST_LINE, Importer
+from decision.importing import (
+    LONGEST_LINE,
+    Importer,
+    merging,
+    replacing,
+    to_change,
+    to_customer,
+    to_identities,
+)
 from decision.messages import (
     CustomerMessage,
     CustomerPatch,
     CustomerReply,
     HistoryReply,
+    IdentitiesRequest,
     IdentityMessage,
     ImportReply,
     Key,
+    NamesReply,
+    OverviewReply,
 )
+from decision.overview import recent
 from decision.profiles import profile_errors
-from decision.responding import treatments
 from decision.storage.port import Customer, Identity
+from decision.subjects import known
 
 router = APIRouter(prefix="/v1", tags=["customers"], route_class=StrictRoute)
 CustomerId = Annotated[Key, Path()]
 NDJSON = "application/x-ndjson"
+_LINES = {"requestBody": {"required": True, "content": {NDJSON: {"schema": {"type": "string"}}}}}
 
 
 @router.get("/customers/{customer_id}", operation_id="getCustomer", responses=documented(404))
-async def get_customer(customer_id: CustomerId, parts: Parts) -> CustomerReply:
-    """The profile as stored."""
-    customer = await parts.store.customer(customer_id)
-    if customer is None:
+async def get_customer(customer_id: CustomerId, parts: Parts) -> OverviewReply:
+    """Everything known of the customer now: the profile as stored, every value with its source and age,
+    fetched where that is how it is known, and the last decisions with what came back."""
+    found = await parts.overview.of(customer_id)
+    if found is None:
         raise _unknown()
-    return _reply(customer)
+    return OverviewReply.model_validate(found)
 
 
 @router.put("/customers/{customer_id}", operation_id="putCustomer", responses=documented(400, 409, 413, 415))
@@ -45,8 +62,9 @@ async def put_customer(customer_id: CustomerId, profile: CustomerMessage, parts:
     """Replaces the profile whole; the next decision sees it."""
     customer = to_customer(customer_id, profile)
     _check(parts, customer)
-    await parts.store.put_customers([customer])
-    return _reply(customer)
+    await parts.store.put_customers([customer], parts.clock())
+    names = await parts.store.names(customer_id)
+    return _reply(replace(customer, customer_id=names.customer_id))
 
 
 @router.patch(
@@ -54,17 +72,10 @@ async def put_customer(customer_id: CustomerId, profile: CustomerMessage, parts:
 )
 async def patch_customer(customer_id: CustomerId, change: CustomerPatch, parts: Parts) -> CustomerReply:
     """Changes what is given; null removes. The next decision sees it."""
-    sections = {name: getattr(change, name) for name in ("attributes", "scores", "consents")}
-    remove = [
-        (name, key) for name, values in sections.items() for key, value in values.items() if value is None
-    ]
-    kept = {
-        name: {key: value for key, value in values.items() if value is not None}
-        for name, values in sections.items()
-    }
-    customer = Customer(customer_id, **kept, identities=_identities(change.identities))
-    _check(parts, customer)
-    return _reply(await parts.store.patch_customer(customer, remove))
+    given = to_change(customer_id, change)
+    _check(parts, given.customer)
+    [customer] = await parts.store.patch_customers([given], parts.clock())
+    return _reply(customer)
 
 
 @router.delete(
@@ -79,38 +90,31 @@ async def delete_customer(customer_id: CustomerId, parts: Parts) -> None:
         raise _unknown()
 
 
+@router.post(
+    "/customers/{customer_id}/identities", operation_id="addIdentities", responses=documented(400, 413, 415)
+)
+async def add_identities(customer_id: CustomerId, proof: IdentitiesRequest, parts: Parts) -> NamesReply:
+    """Proves that these identities are this customer's. This cannot be undone.
+
+    Where one belongs to another customer, the two are one: the other is merged into this one. Its identities
+    and history follow; of two values the one told later is kept, and a consent withdrawn on either side is
+    withdrawn. The other's id names this customer from then on.
+    """
+    names = await parts.store.merge(customer_id, to_identities(proof.identities), parts.clock())
+    return NamesReply(
+        customer_id=names.customer_id, merged=list(names.merged), identities=_messages(names.identities)
+    )
+
+
 @router.get("/customers/{customer_id}/history", operation_id="getHistory", responses=documented())
 async def history(
     customer_id: CustomerId, parts: Parts, limit: Annotated[int, Query(ge=1, le=1000)] = 50
 ) -> HistoryReply:
     """The newest decisions for a customer and what came back for each."""
-    decisions, responses = await parts.store.history(customer_id, limit)
-    answers: dict[str, list[dict[str, Any]]] = {}
-    for response in responses:
-        answers.setdefault(response.decision_id, []).append(
-            {
-                "response_id": response.response_id,
-                "treatment": response.treatment,
-                "outcome": response.outcome,
-                "value": response.value,
-                "occurred_at": rfc3339(response.occurred_at),
-            }
-        )
+    names = await parts.store.names(customer_id)
+    decisions, responses = await parts.store.history(known(names).keys, limit)
     return HistoryReply.model_validate(
-        {
-            "customer_id": customer_id,
-            "decisions": [
-                {
-                    "decision_id": decision.decision_id,
-                    "decided_at": rfc3339(decision.decided_at),
-                    "channel": decision.channel,
-                    "mode": decision.mode,
-                    "treatments": treatments(decision),
-                    "responses": answers.get(decision.decision_id, []),
-                }
-                for decision in decisions
-            ],
-        }
+        {"customer_id": names.customer_id, "decisions": recent(decisions, responses)}
     )
 
 
@@ -119,23 +123,39 @@ async def history(
     operation_id="importCustomers",
     response_model=ImportReply,
     responses=documented(415),
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {NDJSON: {"schema": {"type": "string"}}},
-        }
-    },
+    openapi_extra=_LINES,
 )
 async def import_customers(request: Request, parts: Parts) -> Response:
-    """Imports profiles from a stream of NDJSON, one `{"customer_id": …, …}` a line.
+    """Imports profiles from a stream of NDJSON, one `{"customer_id": …, …}` a line; each is replaced whole.
 
     Faulty lines are reported and skipped; the others are kept.
     """
+    way = replacing(parts.store, parts.clock)
+    return await _take(request, Importer(way, parts.live.serving.published.compiled))
+
+
+@router.post(
+    "/customers:push",
+    operation_id="pushCustomers",
+    response_model=ImportReply,
+    responses=documented(415),
+    openapi_extra=_LINES,
+)
+async def push_customers(request: Request, parts: Parts) -> Response:
+    """Changes profiles from a stream of NDJSON, one `{"customer_id": …, …}` a line; null removes a key.
+
+    Each line goes into the stored profile as a PATCH would. Faulty lines are reported and skipped; the
+    others are kept.
+    """
+    way = merging(parts.store, parts.clock)
+    return await _take(request, Importer(way, parts.live.serving.published.compiled))
+
+
+async def _take(request: Request, importer: Importer) -> Response:
     declared = request.headers.get("content-type", "").partition(";")[0].strip()
     if declared != NDJSON:
         error = FieldError("Content-Type", "media_type", f"must be {NDJSON}")
         raise Rejected(415, "media_type", "The body must be declared as NDJSON.", [error])
-    importer = Importer(parts.store, parts.live.serving.published.compiled)
     rest = b""
     async for chunk in request.stream():
         *lines, rest = (rest + chunk).split(b"\n")
@@ -155,15 +175,8 @@ async def import_customers(request: Request, parts: Parts) -> Response:
     return Response(orjson.dumps(reply), media_type="application/json")
 
 
-def to_customer(customer_id: str, profile: CustomerMessage) -> Customer:
-    """A profile message as the store's record."""
-    return Customer(
-        customer_id, profile.attributes, profile.scores, profile.consents, _identities(profile.identities)
-    )
-
-
-def _identities(messages: list[IdentityMessage]) -> tuple[Identity, ...]:
-    return tuple(Identity(message.type, message.value) for message in messages)
+def _messages(identities: tuple[Identity, ...]) -> list[IdentityMessage]:
+    return [IdentityMessage(type=name.type, value=name.value) for name in identities]
 
 
 def _check(parts: Parts, customer: Customer) -> None:
@@ -177,7 +190,7 @@ def _reply(customer: Customer) -> CustomerReply:
         attributes=dict(customer.attributes),
         scores=dict(customer.scores),
         consents=dict(customer.consents),
-        identities=[IdentityMessage(type=name.type, value=name.value) for name in customer.identities],
+        identities=_messages(customer.identities),
     )
 
 

@@ -32,7 +32,7 @@ from decision.demo.screen import FRAMES_A_SECOND, Screen, say
 from decision.demo.server import HOST, DemoFailed, Server, check_port
 from decision.demo.tally import Tally
 from decision.demo.visitors import CONCURRENT, SLOW_AFTER, Visitors, World, shown_treatments
-from decision.importing import Importer
+from decision.importing import Importer, replacing
 from decision.publishing import Published, check_path
 from decision.settings import opened
 from decision.storage.port import Store
@@ -125,7 +125,7 @@ async def _publish(store: Store, path: Path, console: Console) -> Published:
 
 async def _import(store: Store, world: World, console: Console) -> None:
     started = time.monotonic()
-    importer = Importer(store, world.catalog)
+    importer = Importer(replacing(store, utc_now), world.catalog)
     rows = track(
         world.customers, "importing", console=console, transient=True, disable=not console.is_terminal
     )

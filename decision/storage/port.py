@@ -34,6 +34,28 @@ class Customer:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """A change of a stored profile: keys given in `customer` are set, its identities added; `remove` lists
+    (section, key) to drop, section being `attributes`, `scores` or `consents`."""
+
+    customer: Customer
+    remove: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What a customer is known by: `customer_id`, the ids ever merged into it, its identities; both sorted.
+
+    A customer id that was merged names its survivor ever after, which is the `customer_id` here. Ledger and
+    stops are kept under the id they were recorded for, so they are read by all of them.
+    """
+
+    customer_id: str
+    merged: tuple[str, ...] = ()
+    identities: tuple[Identity, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Until `until` (None: for good) the action or group `target` rests for a customer."""
 
@@ -130,32 +152,62 @@ class SnapshotRecord:
 
 
 class Profiles(Protocol):
-    """Customers, their names elsewhere, and what rests for them."""
+    """Customers, their names elsewhere, and what rests for them.
+
+    Wherever a customer id is given, one that was merged stands for its survivor; ids in what is returned
+    are survivors'. Only `stops` takes its keys as they are.
+    """
 
     async def customer(self, customer_id: str) -> Customer | None:
         """The stored profile, or None for a customer nobody told us of."""
 
-    async def stops(self, customer_id: str, now: datetime) -> tuple[Stop, ...]:
-        """The stops in force at `now` (until > now, or for good), ordered by scope and target."""
+    async def as_of(self, customer_id: str) -> Mapping[str, datetime]:
+        """When each stored value was last told to us, by name: `attributes.nps`, `consents.marketing`.
+
+        Told again unchanged counts. A value stored before times were kept is left out.
+        """
+
+    async def names(self, customer_id: str) -> Names:
+        """What the customer is known by; also for an id nobody told us of, which has no other names."""
+
+    async def stops(self, keys: tuple[str, ...], now: datetime) -> tuple[Stop, ...]:
+        """The stops in force at `now` (until > now, or for good) under any of `keys`, by scope and target.
+
+        Each (scope, target) once: of several ends the later one, and for good over all.
+        """
 
     async def resolve(self, identity: Identity) -> str | None:
         """The customer id known under `identity`, or None."""
 
-    async def put_customers(self, customers: Sequence[Customer]) -> None:
-        """Replaces (or creates) each profile whole, all or none.
+    async def put_customers(self, customers: Sequence[Customer], at: datetime) -> None:
+        """Replaces (or creates) each profile whole, all or none; `at`: when its values were told.
 
-        Raises Conflict (field `identities`) where an identity belongs to another customer.
+        The last one wins where a customer is given twice, be it under two ids. Raises Conflict (field
+        `identities`) where an identity belongs to another customer.
         """
 
-    async def patch_customer(self, change: Customer, remove: Sequence[tuple[str, str]] = ()) -> Customer:
-        """Merges `change` into the stored profile (created if absent) in one transaction; returns the result.
+    async def patch_customers(self, changes: Sequence[Change], at: datetime) -> list[Customer]:
+        """Merges each change into the stored profile (created if absent), in order, all or none.
 
-        Keys given are set, keys not given stay; `remove` lists (section, key) to drop, section being
-        `attributes`, `scores` or `consents`. Identities are added. Raises Conflict as above.
+        Returns each profile as it was after its change. `at`: when the values given were told. Raises
+        Conflict as above.
+        """
+
+    async def merge(self, customer_id: str, identities: Sequence[Identity], at: datetime) -> Names:
+        """Takes `identities` as proof of who a customer is (created if absent); returns its names.
+
+        The customer gets each identity. Where one belongs to another customer, that one is merged into this
+        one, for good, and is no customer any more: all its identities move; its profile joins, where the
+        value told later wins (one without a time is the earlier; on a tie this customer's) and `withdrawn`
+        wins over any other consent; the ids once merged into it now name this customer. What is merged
+        already stays as it is.
         """
 
     async def delete_customer(self, customer_id: str) -> bool:
-        """Removes profile, identities and stops. False if there was no profile."""
+        """Removes profile, identities, and the stops of the customer's id and of every id merged into it.
+
+        Merged ids still name this customer. False if there was no profile.
+        """
 
 
 class Ledger(Protocol):
@@ -174,8 +226,8 @@ class Ledger(Protocol):
     async def decisions(self, decision_ids: Sequence[str]) -> dict[str, DecisionRecord]:
         """The records of many, by id; the unknown are left out."""
 
-    async def decision_of_request(self, customer_id: str, request_id: str) -> DecisionRecord | None:
-        """The record committed for this request, if any."""
+    async def decision_of_request(self, keys: tuple[str, ...], request_id: str) -> DecisionRecord | None:
+        """The record committed for this request under one of `keys`; of several, that of the first key."""
 
     async def commit_responses(self, records: Sequence[ResponseRecord]) -> list[bool]:
         """Commits all records and their stops, or none. Per record: True if new, False if known.
@@ -185,11 +237,11 @@ class Ledger(Protocol):
         """
 
     async def history(
-        self, customer_id: str, limit: int
+        self, keys: tuple[str, ...], limit: int
     ) -> tuple[list[DecisionRecord], list[ResponseRecord]]:
-        """The newest decisions of a customer, and every response to these; each newest first.
+        """The newest decisions recorded under any of `keys`, and every response to these.
 
-        The `stop` of a response is not restored.
+        Each newest first, by the order of commits. The `stop` of a response is not restored.
         """
 
 

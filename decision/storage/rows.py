@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,11 +13,12 @@ from decision.storage.port import (
     Customer,
     DecisionRecord,
     Identity,
-    Json,
     Label,
+    Names,
     ResponseRecord,
     SnapshotRecord,
 )
+from decision.storage.profile import Profile, names_in
 
 Row = tuple[Any, ...]
 
@@ -50,16 +52,47 @@ def optional_moment(value: int | None) -> datetime | None:
     return None if value is None else moment(value)
 
 
-def text(value: Mapping[str, Json] | Mapping[str, str] | list[str]) -> str:
+def text(value: Mapping[str, Any] | list[str]) -> str:
     """JSON text; the order of keys is kept."""
     return orjson.dumps(dict(value) if isinstance(value, Mapping) else value).decode()
 
 
-def customer(customer_id: str, row: Row) -> Customer:
-    """From (attributes, scores, consents, identities as a JSON list of pairs)."""
-    attributes, scores, consents, pairs = map(orjson.loads, row)
-    identities = tuple(Identity(type, value) for type, value in sorted(pairs))
-    return Customer(customer_id, attributes, scores, consents, identities)
+def customer(row: Row) -> Customer:
+    """From (customer_id, attributes, scores, consents, identities as a JSON list of pairs)."""
+    attributes, scores, consents, pairs = map(orjson.loads, row[1:])
+    return Customer(row[0], attributes, scores, consents, _identities(pairs))
+
+
+def profile(row: Row) -> Profile:
+    """From a row of `customer`, told_at, told_apart."""
+    stored = customer(row[:5])
+    told_at, apart = row[5], orjson.loads(row[6])
+    return Profile(stored, {name: apart.get(name, told_at) for name in names_in(stored)})
+
+
+def customer_row(
+    customer_id: str, customer: Customer, told_at: int | None, told_apart: Mapping[str, int | None] = {}
+) -> Row:
+    """(customer_id, attributes, scores, consents, told_at, told_apart), under the id given."""
+    sections = (text(customer.attributes), text(customer.scores), text(customer.consents))
+    return (customer_id, *sections, told_at, text(told_apart))
+
+
+def profile_row(profile: Profile) -> Row:
+    """As `customer_row`: the time that most values have, and the others by name."""
+    counted = Counter(profile.told.values()).most_common(1)
+    told_at = counted[0][0] if counted else None
+    apart = {name: at for name, at in profile.told.items() if at != told_at}
+    return customer_row(profile.customer.customer_id, profile.customer, told_at, apart)
+
+
+def names(row: Row) -> Names:
+    """From (customer_id, merged as a JSON list, identities as a JSON list of pairs)."""
+    return Names(row[0], tuple(sorted(orjson.loads(row[1]))), _identities(orjson.loads(row[2])))
+
+
+def _identities(pairs: list[list[str]]) -> tuple[Identity, ...]:
+    return tuple(Identity(type, value) for type, value in sorted(pairs))
 
 
 def decision_row(record: DecisionRecord) -> Row:

@@ -14,6 +14,19 @@ from decision.storage.sqlite_connections import Connections
 _INSERT_DECISION = f"INSERT INTO decisions ({rows.DECISION}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _BY_ID = f"SELECT {rows.DECISION} FROM decisions WHERE decision_id = ?"
 _BY_REQUEST = f"SELECT {rows.DECISION} FROM decisions WHERE customer_id = ? AND request_id = ?"
+_BY_REQUEST_OF_ANY = f"""
+    SELECT {rows.DECISION} FROM decisions WHERE seq = (
+        SELECT seq FROM json_each(?) AS keys CROSS JOIN decisions
+         WHERE customer_id = keys.value AND request_id = ? ORDER BY keys.key LIMIT 1
+    )
+"""
+# The newest are found in the index alone: only they are read, however many there are.
+_NEWEST = f"""
+    SELECT {rows.DECISION} FROM decisions WHERE seq IN (
+        SELECT seq FROM decisions WHERE customer_id IN (SELECT value FROM json_each(?))
+         ORDER BY seq DESC LIMIT ?
+    ) ORDER BY seq DESC
+"""
 
 
 class SqliteLedger(Connections):
@@ -34,21 +47,18 @@ class SqliteLedger(Connections):
         )
         return {row[0]: rows.decision(row) for row in found}
 
-    async def decision_of_request(self, customer_id: str, request_id: str) -> DecisionRecord | None:
-        row = self._read_one(_BY_REQUEST, (customer_id, request_id))
+    async def decision_of_request(self, keys: tuple[str, ...], request_id: str) -> DecisionRecord | None:
+        row = self._read_one(_BY_REQUEST_OF_ANY, (rows.text(list(keys)), request_id))
         return None if row is None else rows.decision(row)
 
     async def commit_responses(self, records: Sequence[ResponseRecord]) -> list[bool]:
         return await self._write(partial(_commit_responses, tuple(records)))
 
     async def history(
-        self, customer_id: str, limit: int
+        self, keys: tuple[str, ...], limit: int
     ) -> tuple[list[DecisionRecord], list[ResponseRecord]]:
         with self._one_state():
-            decided = self._read(
-                f"SELECT {rows.DECISION} FROM decisions WHERE customer_id = ? ORDER BY seq DESC LIMIT ?",
-                (customer_id, limit),
-            )
+            decided = self._read(_NEWEST, (rows.text(list(keys)), limit))
             decisions = [rows.decision(row) for row in decided]
             answered = self._read(
                 f"SELECT {rows.RESPONSE} FROM responses"

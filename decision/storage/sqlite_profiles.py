@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any
 
 from decision.errors import Conflict
 from decision.storage import rows
-from decision.storage.port import Customer, Identity, Stop
+from decision.storage.port import Change, Customer, Identity, Names, Stop
+from decision.storage.profile import patched
 from decision.storage.sqlite_connections import Connections
+from decision.storage.sqlite_merges import (
+    CUSTOMER_ROW,
+    NAMES,
+    SURVIVOR,
+    merge,
+    read_profile,
+    survivor_of,
+    survivors,
+    write_customers,
+)
 
-_CUSTOMER = """
-    SELECT attributes, scores, consents,
-           (SELECT json_group_array(json_array(type, value)) FROM identities WHERE customer_id = ?1)
-      FROM customers WHERE customer_id = ?1
+_CUSTOMER = f"SELECT {CUSTOMER_ROW} FROM customers WHERE customer_id = {SURVIVOR}"
+# As `PROFILE`, without the identities.
+_TOLD = f"""
+    SELECT customer_id, attributes, scores, consents, '[]', told_at, told_apart
+      FROM customers WHERE customer_id = {SURVIVOR}
+"""
+_STOPS = """
+    SELECT scope, target, until FROM json_each(?) AS keys CROSS JOIN stops
+     WHERE customer_id = keys.value AND (until IS NULL OR until > ?)
+     ORDER BY scope, target, until IS NULL, until
 """
 
 
@@ -25,15 +41,23 @@ class SqliteProfiles(Connections):
 
     async def customer(self, customer_id: str) -> Customer | None:
         row = self._read_one(_CUSTOMER, (customer_id,))
-        return None if row is None else rows.customer(customer_id, row)
+        return None if row is None else rows.customer(row)
 
-    async def stops(self, customer_id: str, now: datetime) -> tuple[Stop, ...]:
-        found = self._read(
-            "SELECT scope, target, until FROM stops"
-            " WHERE customer_id = ? AND (until IS NULL OR until > ?) ORDER BY scope, target",
-            (customer_id, rows.micros(now)),
+    async def as_of(self, customer_id: str) -> Mapping[str, datetime]:
+        row = self._read_one(_TOLD, (customer_id,))
+        told = {} if row is None else rows.profile(row).told
+        moments = {at: rows.moment(at) for at in set(told.values()) if at is not None}
+        return {name: moments[at] for name, at in told.items() if at is not None}
+
+    async def names(self, customer_id: str) -> Names:
+        return rows.names(self._read(NAMES, (customer_id,))[0])
+
+    async def stops(self, keys: tuple[str, ...], now: datetime) -> tuple[Stop, ...]:
+        found = self._read(_STOPS, (rows.text(list(keys)), rows.micros(now)))
+        ends = {(scope, target): until for scope, target, until in found}  # the later end comes last
+        return tuple(
+            Stop(scope, target, rows.optional_moment(until)) for (scope, target), until in ends.items()
         )
-        return tuple(Stop(scope, target, rows.optional_moment(until)) for scope, target, until in found)
 
     async def resolve(self, identity: Identity) -> str | None:
         row = self._read_one(
@@ -41,72 +65,62 @@ class SqliteProfiles(Connections):
         )
         return None if row is None else row[0]
 
-    async def put_customers(self, customers: Sequence[Customer]) -> None:
-        # The last one wins where a customer is given twice, as if they came one after the other.
-        await self._write(partial(_put, tuple({each.customer_id: each for each in customers}.values())))
+    async def put_customers(self, customers: Sequence[Customer], at: datetime) -> None:
+        await self._write(partial(_put, tuple(customers), rows.micros(at)))
 
-    async def patch_customer(self, change: Customer, remove: Sequence[tuple[str, str]] = ()) -> Customer:
-        return await self._write(partial(_patch, change, tuple(remove)))
+    async def patch_customers(self, changes: Sequence[Change], at: datetime) -> list[Customer]:
+        return await self._write(partial(_patch, tuple(changes), rows.micros(at)))
+
+    async def merge(self, customer_id: str, identities: Sequence[Identity], at: datetime) -> Names:
+        return await self._write(partial(merge, customer_id, tuple(identities), rows.micros(at)))
 
     async def delete_customer(self, customer_id: str) -> bool:
         return await self._write(partial(_delete, customer_id))
 
 
-def _put(customers: Sequence[Customer], connection: sqlite3.Connection) -> None:
-    _store(connection, customers)
+def _put(given: Sequence[Customer], at: int, connection: sqlite3.Connection) -> None:
+    ids = [each.customer_id for each in given]
+    now_named = survivors(connection, ids)
+    by_id = {now_named.get(id, id): each for id, each in zip(ids, given, strict=True)}
+    write_customers(connection, [rows.customer_row(id, each, at) for id, each in by_id.items()])
     # All are dropped before any is added, so that an identity may move between two customers of one call.
     connection.execute(
         "DELETE FROM identities WHERE customer_id IN (SELECT value FROM json_each(?))",
-        (rows.text([each.customer_id for each in customers]),),
+        (rows.text(list(by_id)),),
     )
-    for each in customers:
-        _identify(connection, each)
+    for id, each in by_id.items():
+        _identify(connection, id, each.identities)
 
 
-def _patch(change: Customer, remove: Sequence[tuple[str, str]], connection: sqlite3.Connection) -> Customer:
-    row = connection.execute(_CUSTOMER, (change.customer_id,)).fetchone()
-    stored = Customer(change.customer_id) if row is None else rows.customer(change.customer_id, row)
-    attributes, scores, consents = dict(stored.attributes), dict(stored.scores), dict(stored.consents)
-    sections: dict[str, dict[str, Any]] = {"attributes": attributes, "scores": scores, "consents": consents}
-    for section, key in remove:
-        sections[section].pop(key, None)
-    merged = Customer(
-        change.customer_id,
-        attributes | dict(change.attributes),
-        scores | dict(change.scores),
-        consents | dict(change.consents),
-        tuple(sorted({*stored.identities, *change.identities}, key=lambda each: (each.type, each.value))),
-    )
-    _store(connection, [merged])
-    _identify(connection, change)
-    return merged
+def _patch(changes: Sequence[Change], at: int, connection: sqlite3.Connection) -> list[Customer]:
+    return [_patch_one(connection, change, at) for change in changes]
+
+
+def _patch_one(connection: sqlite3.Connection, change: Change, at: int) -> Customer:
+    profile = patched(read_profile(connection, change.customer.customer_id), change, at)
+    write_customers(connection, [rows.profile_row(profile)])
+    _identify(connection, profile.customer.customer_id, change.customer.identities)
+    return profile.customer
 
 
 def _delete(customer_id: str, connection: sqlite3.Connection) -> bool:
-    connection.execute("DELETE FROM identities WHERE customer_id = ?", (customer_id,))
-    connection.execute("DELETE FROM stops WHERE customer_id = ?", (customer_id,))
-    return connection.execute("DELETE FROM customers WHERE customer_id = ?", (customer_id,)).rowcount == 1
-
-
-def _store(connection: sqlite3.Connection, customers: Sequence[Customer]) -> None:
-    connection.executemany(
-        "INSERT INTO customers (customer_id, attributes, scores, consents) VALUES (?, ?, ?, ?)"
-        " ON CONFLICT (customer_id) DO UPDATE SET attributes = excluded.attributes,"
-        " scores = excluded.scores, consents = excluded.consents",
-        [
-            (each.customer_id, rows.text(each.attributes), rows.text(each.scores), rows.text(each.consents))
-            for each in customers
-        ],
+    id = survivor_of(connection, customer_id)
+    connection.execute("DELETE FROM identities WHERE customer_id = ?", (id,))
+    connection.execute(
+        "DELETE FROM stops WHERE customer_id IN"
+        " (SELECT ?1 UNION ALL SELECT customer_id FROM merges WHERE survivor = ?1)",
+        (id,),
     )
+    return connection.execute("DELETE FROM customers WHERE customer_id = ?", (id,)).rowcount == 1
 
 
-def _identify(connection: sqlite3.Connection, customer: Customer) -> None:
-    for identity in customer.identities:
+def _identify(connection: sqlite3.Connection, customer_id: str, identities: Sequence[Identity]) -> None:
+    for identity in identities:
         changed = connection.execute(
             "INSERT INTO identities (type, value, customer_id) VALUES (?, ?, ?)"
             " ON CONFLICT (type, value) DO UPDATE SET customer_id = excluded.customer_id"
             " WHERE identities.customer_id = excluded.customer_id",
-            (identity.type, identity.value, customer.customer_id),
+            (identity.type, identity.value, customer_id),
         ).rowcount
         if not changed:
             # The value is personal: the message names the type only, as it may be logged or shown.

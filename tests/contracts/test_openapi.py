@@ -45,6 +45,9 @@ def test_every_reference_is_defined() -> None:
     assert named <= set(OPENAPI["components"]["schemas"])
 
 
+PHONE = {"type": "phone", "value": "1"}
+
+
 async def test_replies_are_as_documented(service: Service) -> None:
     client = service.client
     decision = await service.decide(explain=True, request_id="r")
@@ -65,8 +68,9 @@ async def test_replies_are_as_documented(service: Service) -> None:
         ("GET", f"/v1/decisions/{id}/explanation", None, messages.ExplanationReply),
         ("POST", "/v1/responses", response, messages.RecordedReply),
         ("POST", "/v1/responses", [response], messages.RecordedReply),
-        ("GET", "/v1/customers/anna", None, messages.CustomerReply),
+        ("GET", "/v1/customers/anna", None, messages.OverviewReply),
         ("PATCH", "/v1/customers/anna", {"attributes": {"spend": 3}}, messages.CustomerReply),
+        ("POST", "/v1/customers/anna/identities", {"identities": [PHONE]}, messages.NamesReply),
         ("GET", "/v1/customers/anna/history", None, messages.HistoryReply),
         ("GET", "/v1/catalog", None, messages.CatalogReply),
         ("POST", "/v1/catalog/validate", {"actions": [{}]}, messages.ValidationReply),

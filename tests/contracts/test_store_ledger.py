@@ -26,14 +26,14 @@ async def test_a_decision_comes_back_byte_for_byte(store: Store) -> None:
     assert found == given
     assert found is not None
     assert found.decided_at.utcoffset() == timedelta(0)
-    assert await store.decision_of_request("c-1", "r-1") == given
+    assert await store.decision_of_request(["c-1"], "r-1") == given
 
 
 async def test_unknown_decisions(store: Store) -> None:
     assert await store.decision("d-1") is None
-    assert await store.decision_of_request("c-1", "r-1") is None
+    assert await store.decision_of_request(["c-1"], "r-1") is None
     assert await store.decisions(["d-1"]) == {}
-    assert await store.history("c-1", 10) == ([], [])
+    assert await store.history(["c-1"], 10) == ([], [])
 
 
 async def test_decisions_of_many_ids(store: Store) -> None:
@@ -73,7 +73,7 @@ async def test_committing_the_same_decision_again_changes_nothing(store: Store) 
     for given in (decided("d-1"), decided("d-2", "r-2")):
         await store.commit_decisions([given])
         assert await store.commit_decisions([given]) == [given]
-    assert len((await store.history("c-1", 9))[0]) == 2
+    assert len((await store.history(["c-1"], 9))[0]) == 2
 
 
 async def test_a_decision_id_with_other_content_is_a_conflict(store: Store) -> None:
@@ -92,23 +92,23 @@ async def test_concurrent_commits_of_one_request_have_one_winner(store: Store, o
     assert len({record.decision_id for [record] in results}) == 10
     for asked, [got] in zip(given, results, strict=True):
         assert got == winners[asked.request_id]
-        assert await store.decision_of_request("c-1", asked.request_id or "") == got
-    assert len((await store.history("c-1", 1_000))[0]) == 10
+        assert await store.decision_of_request(["c-1"], asked.request_id or "") == got
+    assert len((await store.history(["c-1"], 1_000))[0]) == 10
 
 
 async def test_a_refused_write_does_not_fail_its_neighbours(store: Store) -> None:
-    await store.put_customers([ANNA])
+    await store.put_customers([ANNA], NOW)
     thief = Customer("c-9", identities=(MAIL,))
     results = await asyncio.gather(
         *(
-            store.put_customers([thief]) if n % 5 == 0 else store.commit_decisions([decided(f"d-{n}")])
+            store.put_customers([thief], NOW) if n % 5 == 0 else store.commit_decisions([decided(f"d-{n}")])
             for n in range(100)
         ),
         return_exceptions=True,
     )
     for n, result in enumerate(results):
         assert isinstance(result, Conflict) == (n % 5 == 0), (n, result)
-    assert len((await store.history("c-1", 1_000))[0]) == 80
+    assert len((await store.history(["c-1"], 1_000))[0]) == 80
     assert await store.customer("c-9") is None
 
 
@@ -118,7 +118,7 @@ async def test_a_response_counts_once(store: Store) -> None:
     assert await store.commit_responses([given, given, answered("e-2")]) == [True, False, True]
     later = replace(given, received_at=NOW + DAY)
     assert await store.commit_responses([later, answered("e-3")]) == [False, True]
-    assert (await store.history("c-1", 9))[1] == [answered("e-3"), answered("e-2"), given]
+    assert (await store.history(["c-1"], 9))[1] == [answered("e-3"), answered("e-2"), given]
 
 
 async def test_a_response_id_is_unique_per_customer(store: Store) -> None:
@@ -139,15 +139,15 @@ async def test_a_response_id_used_for_something_else_is_a_conflict(
     with pytest.raises(Conflict) as refused:
         await store.commit_responses([fresh, replace(answered("e-1"), **change)])
     assert refused.value.field == "[1].response_id"
-    assert (await store.history("c-1", 9))[1] == [answered("e-1")]
-    assert await store.stops("c-1", NOW) == ()
+    assert (await store.history(["c-1"], 9))[1] == [answered("e-1")]
+    assert await store.stops(["c-1"], NOW) == ()
 
 
 async def test_a_response_without_value(store: Store) -> None:
     await store.commit_decisions([decided("d-1")])
     given = replace(answered("e-1"), value=None)
     await store.commit_responses([given])
-    assert (await store.history("c-1", 9))[1] == [given]
+    assert (await store.history(["c-1"], 9))[1] == [given]
 
 
 async def test_history_is_newest_first_and_limited(store: Store) -> None:
@@ -156,10 +156,38 @@ async def test_history_is_newest_first_and_limited(store: Store) -> None:
         answer = answered(f"e-{n}", Stop("group", "g", None))
         again = answered(f"f-{n}")
         await store.commit_responses([replace(given, decision_id=f"d-{n}") for given in (answer, again)])
-    decisions, responses = await store.history("c-1", 2)
+    decisions, responses = await store.history(["c-1"], 2)
     assert [record.decision_id for record in decisions] == ["d-4", "d-3"]
     # Every response to the decisions shown, and to no other.
     assert [record.response_id for record in responses] == ["f-4", "e-4", "f-3", "e-3"]
+
+
+async def test_the_decision_of_a_request_is_that_of_the_first_key(store: Store) -> None:
+    given = [decided("d-1", "r-1", "c-1"), decided("d-2", "r-1", "c-2"), decided("d-3", "r-2", "c-3")]
+    await store.commit_decisions(given)
+    assert await store.decision_of_request(["c-1", "c-2"], "r-1") == given[0]
+    assert await store.decision_of_request(["c-2", "c-1"], "r-1") == given[1]
+    assert await store.decision_of_request(["c-3", "c-2", "c-1"], "r-1") == given[1]
+    assert await store.decision_of_request(["c-9", "c-3"], "r-2") == given[2]
+    assert await store.decision_of_request(["c-1", "c-2"], "r-2") is None
+    assert await store.decision_of_request([], "r-1") is None
+
+
+async def test_a_history_over_several_keys_is_in_the_order_of_commits(store: Store) -> None:
+    for n, customer_id in enumerate(("c-1", "c-2", "c-3", "c-1", "c-2")):
+        await store.commit_decisions([decided(f"d-{9 - n}", customer_id=customer_id)])
+    given = [answered("e-1", customer_id="c-1"), answered("e-1", customer_id="c-2")]
+    given = [replace(given[0], decision_id="d-9"), replace(given[1], decision_id="d-8")]
+    # A response to a decision counts, whoever it was recorded for.
+    given.append(replace(answered("e-2", customer_id="c-3"), decision_id="d-6"))
+    await store.commit_responses(given)
+    decisions, responses = await store.history(["c-2", "c-1", "c-2"], 10)
+    assert [record.decision_id for record in decisions] == ["d-5", "d-6", "d-8", "d-9"]
+    assert responses == [given[2], given[1], given[0]]
+    decisions, responses = await store.history(["c-1", "c-2"], 3)
+    assert [record.decision_id for record in decisions] == ["d-5", "d-6", "d-8"]
+    assert responses == [given[2], given[1]]
+    assert await store.history([], 10) == ([], [])
 
 
 async def test_nothing_published(store: Store) -> None:

@@ -12,6 +12,7 @@ from records import ANNA, COOKIE, DAY, MAIL, NOW, answered, decided, learn, snap
 
 from decision.errors import Conflict, StoreUnavailable
 from decision.storage.port import (
+    Change,
     Cursor,
     Customer,
     Identity,
@@ -37,7 +38,7 @@ async def test_a_store_that_is_not_open_is_unavailable(new_store: Callable[[], S
     with pytest.raises(StoreUnavailable):
         await store.customer("c-1")
     with pytest.raises(StoreUnavailable):
-        await store.put_customers([ANNA])
+        await store.put_customers([ANNA], NOW)
 
 
 async def test_closing_twice_is_closing_once(new_store: Callable[[], Store]) -> None:
@@ -52,7 +53,7 @@ async def test_reopening_keeps_everything(new_store: Callable[[], Store]) -> Non
     first = new_store()
     await first.open()
     stop = Stop("group", "retention", None)
-    await first.put_customers([ANNA])
+    await first.put_customers([ANNA], NOW)
     await first.commit_decisions([decided("d-1", "r-1")])
     await first.commit_responses([answered("e-1", stop)])
     await first.publish_catalog("v1", b"document", NOW)
@@ -63,9 +64,9 @@ async def test_reopening_keeps_everything(new_store: Callable[[], Store]) -> Non
     await again.open()
     try:
         assert await again.customer("c-1") == ANNA
-        assert await again.stops("c-1", NOW) == (stop,)
+        assert await again.stops(["c-1"], NOW) == (stop,)
         assert await again.decision("d-1") == decided("d-1", "r-1")
-        assert await again.history("c-1", 9) == (
+        assert await again.history(["c-1"], 9) == (
             [decided("d-1", "r-1")],
             [replace(answered("e-1"), stop=None)],
         )
@@ -96,18 +97,18 @@ async def test_another_process_sees_a_write_at_once(store: Store, other: Store) 
         writer, reader = (store, other) if n % 2 else (other, store)
         await writer.commit_decisions([decided(f"d-{n}")])
         assert await reader.decision(f"d-{n}") is not None
-    await other.put_customers([ANNA])
+    await other.put_customers([ANNA], NOW)
     assert await store.resolve(MAIL) == "c-1"
 
 
 async def test_an_unknown_customer_is_none(store: Store) -> None:
     assert await store.customer("c-1") is None
     assert await store.resolve(MAIL) is None
-    assert await store.stops("c-1", NOW) == ()
+    assert await store.stops(["c-1"], NOW) == ()
 
 
 async def test_a_profile_comes_back_as_given(store: Store) -> None:
-    await store.put_customers([ANNA, Customer("c-2")])
+    await store.put_customers([ANNA, Customer("c-2")], NOW)
     found = await store.customer("c-1")
     assert found is not None
     assert replace(found, identities=()) == replace(ANNA, identities=())
@@ -118,27 +119,27 @@ async def test_a_profile_comes_back_as_given(store: Store) -> None:
 
 
 async def test_put_replaces_the_whole_profile(store: Store) -> None:
-    await store.put_customers([ANNA])
-    await store.put_customers([Customer("c-1", {"plan": "small"})])
+    await store.put_customers([ANNA], NOW)
+    await store.put_customers([Customer("c-1", {"plan": "small"})], NOW)
     assert await store.customer("c-1") == Customer("c-1", {"plan": "small"})
     assert await store.resolve(MAIL) is None
 
 
 async def test_put_takes_the_last_of_a_customer_given_twice(store: Store) -> None:
-    await store.put_customers([ANNA, Customer("c-1", {"nps": 9}, identities=(COOKIE,))])
+    await store.put_customers([ANNA, Customer("c-1", {"nps": 9}, identities=(COOKIE,))], NOW)
     assert await store.customer("c-1") == Customer("c-1", {"nps": 9}, identities=(COOKIE,))
 
 
 async def test_put_takes_many(store: Store) -> None:
-    await store.put_customers([])
-    await store.put_customers([Customer(f"c-{n}", {"n": n}) for n in range(3_000)])
+    await store.put_customers([], NOW)
+    await store.put_customers([Customer(f"c-{n}", {"n": n}) for n in range(3_000)], NOW)
     assert await store.customer("c-2999") == Customer("c-2999", {"n": 2999})
 
 
 async def test_an_identity_of_another_is_a_conflict_and_nothing_is_put(store: Store) -> None:
-    await store.put_customers([ANNA])
+    await store.put_customers([ANNA], NOW)
     with pytest.raises(Conflict) as refused:
-        await store.put_customers([Customer("c-3"), Customer("c-2", identities=(MAIL,))])
+        await store.put_customers([Customer("c-3"), Customer("c-2", identities=(MAIL,))], NOW)
     assert refused.value.field == "identities"
     assert MAIL.value not in str(refused.value)
     assert await store.customer("c-1") == ANNA
@@ -147,52 +148,70 @@ async def test_an_identity_of_another_is_a_conflict_and_nothing_is_put(store: St
 
 
 async def test_an_identity_moves_within_one_put(store: Store) -> None:
-    await store.put_customers([ANNA])
-    await store.put_customers([Customer("c-2", identities=(MAIL,)), Customer("c-1")])
+    await store.put_customers([ANNA], NOW)
+    await store.put_customers([Customer("c-2", identities=(MAIL,)), Customer("c-1")], NOW)
     assert await store.resolve(MAIL) == "c-2"
 
 
 async def test_one_identity_for_two_customers_of_one_put_is_a_conflict(store: Store) -> None:
     with pytest.raises(Conflict):
-        await store.put_customers([Customer("c-1", identities=(MAIL,)), Customer("c-2", identities=(MAIL,))])
+        await store.put_customers(
+            [Customer("c-1", identities=(MAIL,)), Customer("c-2", identities=(MAIL,))], NOW
+        )
     assert await store.customer("c-1") is None
 
 
 async def test_patch_creates_a_profile(store: Store) -> None:
-    assert await store.patch_customer(ANNA) == ANNA
+    assert await store.patch_customers([Change(ANNA)], NOW) == [ANNA]
     assert await store.customer("c-1") == ANNA
 
 
 async def test_patch_merges_by_key(store: Store) -> None:
-    await store.put_customers([ANNA])
+    await store.put_customers([ANNA], NOW)
     phone = Identity("phone", "cc")
-    change = Customer("c-1", {"nps": 9, "new": None}, {"churn": 0.5}, {"sms": "refused"}, (phone, MAIL))
+    given = Customer("c-1", {"nps": 9, "new": None}, {"churn": 0.5}, {"sms": "refused"}, (phone, MAIL))
+    change = Change(given, (("attributes", "tags"), ("scores", "clv"), ("consents", "no")))
     expected = Customer(
         "c-1",
         {"nps": 9, "plan": "größer", "open": False, "new": None},
         {"churn": 0.5},
         {"marketing_email": "given", "sms": "refused"},
     )
-    result = await store.patch_customer(
-        change, [("attributes", "tags"), ("scores", "clv"), ("consents", "no")]
-    )
+    [result] = await store.patch_customers([change], NOW)
     assert replace(result, identities=()) == expected
     assert set(result.identities) == {MAIL, COOKIE, phone}
     assert await store.customer("c-1") == result
 
 
+async def test_patches_of_one_customer_follow_one_another(store: Store) -> None:
+    changes = [
+        Change(Customer("c-1", {"nps": 1, "plan": "small"})),
+        Change(Customer("c-2", {"nps": 2})),
+        Change(Customer("c-1", {"nps": 3}), (("attributes", "plan"),)),
+    ]
+    expected = [
+        Customer("c-1", {"nps": 1, "plan": "small"}), Customer("c-2", {"nps": 2}), Customer("c-1", {"nps": 3})
+    ]  # fmt: skip
+    assert await store.patch_customers(changes, NOW) == expected
+    assert await store.customer("c-1") == expected[2]
+    assert await store.patch_customers([], NOW) == []
+
+
 async def test_patch_with_an_identity_of_another_changes_nothing(store: Store) -> None:
-    await store.put_customers([ANNA])
+    await store.put_customers([ANNA], NOW)
+    thief = Change(Customer("c-2", {"nps": 1}, identities=(MAIL,)))
     with pytest.raises(Conflict) as refused:
-        await store.patch_customer(Customer("c-2", {"nps": 1}, identities=(MAIL,)))
+        await store.patch_customers([Change(Customer("c-1", {"nps": 9})), thief], NOW + DAY)
     assert refused.value.field == "identities"
+    assert await store.customer("c-1") == ANNA
+    assert set((await store.as_of("c-1")).values()) == {NOW}
     assert await store.customer("c-2") is None
 
 
 async def test_concurrent_patches_lose_nothing(store: Store, other: Store) -> None:
     await asyncio.gather(
         *(
-            each.patch_customer(Customer("c-1", {f"{name}{n}": n}))
+            each.patch_customers([Change(Customer("c-1", {f"{name}{n}": n}))], NOW)
             for n in range(25)
             for name, each in (("a", store), ("b", other))
         )
@@ -202,13 +221,42 @@ async def test_concurrent_patches_lose_nothing(store: Store, other: Store) -> No
     assert len(found.attributes) == 50
 
 
+async def test_a_put_tells_every_value_at_once(store: Store) -> None:
+    assert await store.as_of("c-1") == {}
+    await store.put_customers([ANNA, Customer("c-2")], NOW.astimezone())
+    names = [f"attributes.{key}" for key in ANNA.attributes]
+    assert await store.as_of("c-1") == dict.fromkeys([*names, "scores.clv", "consents.marketing_email"], NOW)
+    assert await store.as_of("c-2") == {}
+    await store.put_customers([Customer("c-1", {"nps": 3})], NOW + DAY)  # what is not there has no time
+    assert await store.as_of("c-1") == {"attributes.nps": NOW + DAY}
+
+
+async def test_a_patch_tells_what_it_gives(store: Store) -> None:
+    await store.put_customers([Customer("c-1", {"nps": 3, "plan": "small"}, {"clv": 1.0})], NOW)
+    given = Customer("c-1", {"nps": 3}, {"churn": 0.5}, {"sms": "given"})  # nps is told again, unchanged
+    await store.patch_customers([Change(given, (("scores", "clv"),))], NOW + DAY)
+    expected = {
+        "attributes.nps": NOW + DAY,
+        "attributes.plan": NOW,
+        "scores.churn": NOW + DAY,
+        "consents.sms": NOW + DAY,
+    }
+    assert await store.as_of("c-1") == expected
+    again = [Change(Customer("c-1", scores={"clv": 2.0})), Change(Customer("c-3", {"nps": 1}))]
+    await store.patch_customers(again, NOW + 2 * DAY)
+    assert await store.as_of("c-1") == expected | {"scores.clv": NOW + 2 * DAY}
+    assert await store.as_of("c-3") == {"attributes.nps": NOW + 2 * DAY}
+    await store.delete_customer("c-1")
+    assert await store.as_of("c-1") == {}
+
+
 async def test_delete_removes_profile_identities_and_stops(store: Store) -> None:
-    await store.put_customers([ANNA, Customer("c-2")])
+    await store.put_customers([ANNA, Customer("c-2")], NOW)
     await store.commit_responses([answered("e-1", Stop("group", "retention", None))])
     assert await store.delete_customer("c-1") is True
     assert await store.customer("c-1") is None
     assert await store.resolve(MAIL) is None
-    assert await store.stops("c-1", NOW) == ()
+    assert await store.stops(["c-1"], NOW) == ()
     assert await store.delete_customer("c-1") is False
     assert await store.customer("c-2") is not None
 
@@ -219,9 +267,9 @@ async def test_stops_in_force_are_ordered_by_scope_and_target(store: Store) -> N
     given.append(Stop("action", "over", NOW))  # until is exclusive
     await store.commit_responses([answered(f"e-{n}", stop) for n, stop in enumerate(given)])
     in_force = (Stop("action", "z", NOW + DAY), Stop("group", "a", None), Stop("group", "b", NOW + DAY))
-    assert await store.stops("c-1", NOW) == in_force
-    assert await store.stops("c-1", NOW + DAY) == (Stop("group", "a", None),)
-    assert await store.stops("c-2", NOW) == ()
+    assert await store.stops(["c-1"], NOW) == in_force
+    assert await store.stops(["c-1"], NOW + DAY) == (Stop("group", "a", None),)
+    assert await store.stops(["c-2"], NOW) == ()
 
 
 @pytest.mark.parametrize(
@@ -238,11 +286,35 @@ async def test_the_later_end_of_a_stop_wins(
 ) -> None:
     await store.commit_responses([answered("e-1", Stop("group", "retention", first))])
     await store.commit_responses([answered("e-2", Stop("group", "retention", second))])
-    assert await store.stops("c-1", NOW) == (Stop("group", "retention", kept),)
+    assert await store.stops(["c-1"], NOW) == (Stop("group", "retention", kept),)
+
+
+@pytest.mark.parametrize("first", ["c-1", "c-2"])
+@pytest.mark.parametrize(("later", "kept"), [(NOW + 2 * DAY, NOW + 2 * DAY), (None, None)])
+async def test_a_stop_under_several_keys_is_one_with_the_later_end(
+    store: Store, first: str, later: datetime | None, kept: datetime | None
+) -> None:
+    second = "c-2" if first == "c-1" else "c-1"
+    retention = Stop("group", "retention", NOW + DAY)
+    given = [
+        answered("e-1", retention, first),
+        answered("e-2", replace(retention, until=later), second),
+        answered("e-3", Stop("action", "z", NOW + DAY), "c-2"),
+        answered("e-4", Stop("action", "a", NOW + DAY), "c-3"),
+        answered("e-5", Stop("group", "retention", NOW), "c-3"),  # is over: it must not count
+        answered("e-6", Stop("group", "other", None), "c-4"),
+    ]
+    await store.commit_responses(given)
+    assert await store.stops(["c-1", "c-2", "c-3", "c-2"], NOW) == (
+        Stop("action", "a", NOW + DAY),
+        Stop("action", "z", NOW + DAY),
+        Stop("group", "retention", kept),
+    )
+    assert await store.stops([], NOW) == ()
 
 
 async def test_a_known_response_does_not_stop_again(store: Store) -> None:
     await store.commit_responses([answered("e-1", Stop("group", "retention", NOW + DAY))])
     again = answered("e-1", Stop("group", "retention", NOW + 9 * DAY))
     assert await store.commit_responses([again]) == [False]
-    assert await store.stops("c-1", NOW) == (Stop("group", "retention", NOW + DAY),)
+    assert await store.stops(["c-1"], NOW) == (Stop("group", "retention", NOW + DAY),)

@@ -5,14 +5,23 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from decision.errors import StoreUnavailable
-from decision.storage.migrate import migrate
+from decision.storage import migrate as migrating
+from decision.storage.migrate import migrate, migrations
+from decision.storage.port import Change, Customer, Identity
 from decision.storage.sqlite import SqliteStore
 from decision.storage.sqlite_learning import _LEARNED
+from decision.storage.sqlite_ledger import _BY_REQUEST_OF_ANY, _NEWEST
+from decision.storage.sqlite_merges import NAMES, PROFILE
+from decision.storage.sqlite_profiles import _CUSTOMER, _STOPS, _TOLD
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
 
 
 @pytest.fixture
@@ -25,7 +34,6 @@ def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
 @pytest.mark.parametrize(
     ("sql", "parameters"),
     [
-        ("SELECT * FROM decisions WHERE customer_id = ? ORDER BY seq DESC LIMIT 9", 1),
         ("SELECT * FROM responses WHERE customer_id = ? ORDER BY seq DESC LIMIT 9", 1),
         ("SELECT * FROM decisions WHERE customer_id = ? AND request_id = ?", 2),
         ("SELECT * FROM labels WHERE due_at <= ? ORDER BY due_at, decision_id, treatment LIMIT 9", 1),
@@ -38,6 +46,88 @@ def test_reads_search_an_index_and_sort_nothing(
     plan = connection.execute(f"EXPLAIN QUERY PLAN {sql}", (None,) * parameters).fetchall()
     steps = [step for *_, step in plan]
     assert all(step.startswith("SEARCH") for step in steps), steps
+
+
+@pytest.mark.parametrize(
+    ("sql", "parameters", "by_index_alone"),
+    [
+        (NAMES, 1, 2),
+        (PROFILE, 1, 1),
+        (_CUSTOMER, 1, 1),
+        (_TOLD, 1, 0),
+        (_STOPS, 2, 0),
+        (_BY_REQUEST_OF_ANY, 2, 1),
+        (_NEWEST, 2, 1),
+    ],
+)
+def test_no_read_goes_through_a_whole_table(
+    connection: sqlite3.Connection, sql: str, parameters: int, by_index_alone: int
+) -> None:
+    plan = connection.execute(f"EXPLAIN QUERY PLAN {sql}", (None,) * parameters).fetchall()
+    steps = [step for *_, step in plan]
+    tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+    assert not [step for step in steps if step.startswith("SCAN") and step.split()[1] in tables], steps
+    assert sum("COVERING INDEX" in step for step in steps) == by_index_alone, steps
+
+
+async def test_a_database_of_the_first_release_is_brought_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its values have no time until they are told again; one that has a time is newer than one without."""
+    path, first = tmp_path / "old.db", migrations()[:1]
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection, monkeypatch.context() as patch:
+        patch.setattr(migrating, "migrations", lambda: first)
+        migrate(connection)
+        for id in ("c-1", "c-2", "c-3"):
+            values = (id, f'{{"nps":3,"by":"{id}"}}', '{"clv":1.5}', '{"marketing":"given"}')
+            connection.execute("INSERT INTO customers VALUES (?, ?, ?, ?)", values)
+            connection.execute("INSERT INTO identities VALUES ('of', ?, ?)", (id, id))
+    store = SqliteStore(path)
+    await store.open()
+    try:
+        expected = Customer(
+            "c-1", {"nps": 3, "by": "c-1"}, {"clv": 1.5}, {"marketing": "given"}, (Identity("of", "c-1"),)
+        )
+        assert await store.customer("c-1") == expected
+        assert await store.as_of("c-1") == {}
+        await store.patch_customers([Change(Customer("c-1", {"nps": 4}))], NOW)
+        assert await store.as_of("c-1") == {"attributes.nps": NOW}
+        await store.merge("c-2", [Identity("of", "c-1")], NOW + DAY)
+        joined = await store.customer("c-2")
+        assert joined is not None
+        assert joined.attributes == {"nps": 4, "by": "c-2"}
+        assert await store.as_of("c-1") == {"attributes.nps": NOW}
+        await store.put_customers([Customer("c-3", {"by": "c-3"})], NOW + DAY)
+        await store.merge("c-3", [Identity("of", "c-2")], NOW + DAY)
+        joined = await store.customer("c-3")
+        assert joined is not None
+        assert (joined.attributes, joined.scores) == ({"by": "c-3", "nps": 4}, {"clv": 1.5})
+        assert await store.as_of("c-1") == {"attributes.by": NOW + DAY, "attributes.nps": NOW}
+        assert store._read("SELECT customer_id FROM customers") == [("c-3",)]  # nothing is left behind
+    finally:
+        await store.close()
+
+
+async def test_a_profile_told_at_once_lists_no_times(tmp_path: Path) -> None:
+    """What is listed is what differs from the time most values have."""
+    path = tmp_path / "store.db"
+    store = SqliteStore(path)
+    await store.open()
+
+    def listed() -> list[tuple[str]]:
+        return store._read("SELECT told_apart FROM customers")
+
+    many = Customer("c-1", {f"a{n}": n for n in range(9)})
+    await store.put_customers([many], NOW)
+    assert listed() == [("{}",)]
+    await store.patch_customers([Change(Customer("c-1", {"a1": 1}))], NOW + DAY)
+    later = int((NOW + DAY).timestamp()) * 1_000_000
+    assert listed() == [(f'{{"attributes.a1":{later}}}',)]
+    await store.patch_customers([Change(Customer("c-1"), (("attributes", "a1"),))], NOW + DAY)
+    assert listed() == [("{}",)]
+    await store.patch_customers([Change(many)], NOW + 2 * DAY)
+    assert listed() == [("{}",)]
+    await store.close()
 
 
 async def test_a_damaged_file_is_unavailable(tmp_path: Path) -> None:

@@ -1,0 +1,232 @@
+"""Gathers what is known of a customer at a moment, from all sources at once, within a request's time.
+
+What does not come, comes too late or does not fit is missing, and named in `degraded`: it costs quality,
+never the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+
+from arbitration.catalog.compile import CompiledCatalog
+from arbitration.catalog.provenance import Call
+from arbitration.errors import FactError
+from arbitration.facts import DERIVED, STORE, Facts, Value, admit
+from decision.sources.guard import Answer, Guarded
+from decision.sources.port import Cause, Key
+from decision.sources.registry import Sources
+from decision.storage.port import Customer, Profiles
+from decision.subjects import Subject, within
+
+CONSENTS = ("given", "withdrawn")
+# Of a request's time; the rest is for deciding and for making the answer durable.
+_SHARE_OF_SOURCES = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """When a request began, by the clock of the event loop, and how many seconds it has."""
+
+    began: float
+    seconds: float
+
+    @property
+    def deadline(self) -> float:
+        """Until when the store is read."""
+        return self.began + self.seconds
+
+    @property
+    def sources_by(self) -> float:
+        """Until when other sources are waited for."""
+        return self.began + self.seconds * _SHARE_OF_SOURCES
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What is known of a customer at a moment; see `arbitration.inputs.Inputs` for the fields.
+
+    `answers`: what each source had to say. `stored`: the profile in the store, if there is one.
+    """
+
+    facts: Mapping[str, Value] = field(default_factory=dict)
+    consents: Mapping[str, str] = field(default_factory=dict)
+    stops: tuple[tuple[str, str], ...] = ()
+    degraded: tuple[str, ...] = ()
+    answers: Mapping[str, Answer] = field(default_factory=dict)
+    stored: Customer | None = None
+
+
+class Gatherer:
+    """Asks the store and all sources of a catalog."""
+
+    def __init__(self, store: Profiles, sources: Sources) -> None:
+        self._store = store
+        self._sources = sources
+
+    async def gather(
+        self, catalog: CompiledCatalog, subject: Subject, given: Facts, now: datetime, budget: Budget
+    ) -> Gathered:
+        """Everything known of whom a request is about, typed. `given`: what the request says itself, which
+        overrides. Raises StoreUnavailable.
+
+        Without its stops a decision is made as if every stop there could be were in force: a limit that
+        cannot be read is kept. So it is for someone who could not be resolved in time.
+        """
+        if subject.unresolved:
+            facts, _ = catalog.derivations.derive(given, now)
+            return Gathered(facts, stops=_every_stop(catalog), degraded=subject.degraded)
+        round = _Round(catalog, subject, given, now, budget, self._sources.of(catalog))
+        asking = [asyncio.create_task(round.ask(call)) for call in catalog.calls]
+        try:
+            await round.read(self._store)
+            await asyncio.gather(*asking)
+        finally:
+            for task in asking:
+                task.cancel()
+        return round.outcome()
+
+
+class _Round:
+    """One gathering under way. Facts are added as they arrive; who needs some waits for their source."""
+
+    def __init__(
+        self,
+        catalog: CompiledCatalog,
+        subject: Subject,
+        given: Facts,
+        now: datetime,
+        budget: Budget,
+        sources: Mapping[str, Guarded | None],
+    ) -> None:
+        self._catalog = catalog
+        self._subject = subject
+        self._given = given
+        self._now = now
+        self._budget = budget
+        self._sources = sources
+        self._facts: dict[str, Value] = {}
+        self._consents: dict[str, str] = {}
+        self._stops: tuple[tuple[str, str], ...] = ()
+        self._customer: Customer | None = None
+        self._missing: list[str] = []
+        self._unfit: list[str] = []
+        self._answers: dict[str, Answer] = {}
+        self._arrived = {name: asyncio.Event() for name in (STORE, *(c.source.id for c in catalog.calls))}
+
+    async def read(self, store: Profiles) -> None:
+        """Reads the store: what rests, and the profile."""
+        subject, deadline = self._subject, self._budget.deadline
+        try:
+            stops = await within(deadline, partial(store.stops, subject.keys, self._now))
+            self._stops = tuple((stop.scope, stop.target) for stop in stops)
+        except TimeoutError:
+            self._stops = _every_stop(self._catalog)
+            self._missing.append(f"stops:{Cause.TIMEOUT}")
+        if subject.customer_id is not None:
+            try:
+                self._customer = await within(deadline, partial(store.customer, subject.customer_id))
+                if self._customer is not None:
+                    self._take_stored(self._customer)
+                elif _stores_anything(self._catalog):
+                    self._missing.append(f"profile:{Cause.NOT_FOUND}")
+            except TimeoutError:
+                self._missing.append(f"profile:{Cause.TIMEOUT}")
+        self._arrived[STORE].set()
+
+    async def ask(self, call: Call) -> None:
+        """Asks one source, as soon as what it is asked with is known."""
+        if call.after_store:
+            await self._arrived[STORE].wait()
+        for name in call.after:
+            await self._arrived[name].wait()
+        source = self._sources[call.source.id]
+        key = self._key(call)
+        if source is None:
+            answer = Answer(None, cause=Cause.NOT_CONNECTED)
+        elif key is None:
+            answer = Answer(None, cause=Cause.MISSING_INPUT)
+        else:
+            answer = await source.get(key, self._budget.sources_by)
+        self._answers[call.source.id] = answer
+        for name, raw in (answer.row or {}).items():
+            self._admit(name, raw)
+        self._arrived[call.source.id].set()
+
+    def outcome(self) -> Gathered:
+        """What came."""
+        known = {**self._facts, **self._given}
+        facts, unfit = self._catalog.derivations.derive(known, self._now)
+        causes = [
+            f"sources.{call.source.id}:{cause}"
+            for call in self._catalog.calls
+            if (cause := self._answers[call.source.id].cause) is not None
+        ]
+        bad = [f"{name}:{Cause.BAD_VALUE}" for name in sorted({*self._unfit, *unfit})]
+        return Gathered(
+            facts,
+            self._consents,
+            self._stops,
+            (*self._subject.degraded, *self._missing, *causes, *bad),
+            self._answers,
+            self._customer,
+        )
+
+    def _key(self, call: Call) -> Key | None:
+        names = call.source.inputs.values()
+        known: Facts = {**self._facts, **self._given}
+        if any(self._origin(name) == DERIVED and name not in known for name in names):
+            known, _ = self._catalog.derivations.derive(known, self._now)
+        values = [self._input(name, known) for name in names]
+        key = tuple(value for value in values if value is not None)
+        return key if len(key) == len(values) else None
+
+    def _input(self, name: str, known: Facts) -> Value | None:
+        if name == "customer_id":
+            return self._subject.customer_id
+        kind, _, rest = name.partition(".")
+        return self._subject.identities.get(rest) if kind == "identity" else known.get(name)
+
+    def _origin(self, name: str) -> str | None:
+        declared = self._catalog.declared.get(name)
+        return None if declared is None else declared.origin
+
+    def _take_stored(self, customer: Customer) -> None:
+        for prefix, values in (("customer", customer.attributes), ("scores", customer.scores)):
+            for key, raw in values.items():
+                if self._origin(name := f"{prefix}.{key}") == STORE:
+                    self._admit(name, raw)
+        elsewhere = {p.id for p in self._catalog.model.purposes if p.source != STORE}
+        self._consents |= {p: answer for p, answer in customer.consents.items() if p not in elsewhere}
+
+    def _admit(self, name: str, raw: object) -> None:
+        prefix, _, rest = name.partition(".")
+        if prefix == "consents":
+            answer = {True: "given", False: "withdrawn"}.get(raw, raw) if isinstance(raw, bool) else raw
+            if isinstance(answer, str) and answer in CONSENTS:
+                self._consents[rest] = answer
+                return
+        elif (declared := self._catalog.declared.get(name)) is not None:
+            try:
+                self._facts[name] = admit(name, raw, declared)
+                return
+            except FactError:  # the value stays private; that it did not fit is said below
+                pass
+        self._unfit.append(name)
+
+
+def _stores_anything(catalog: CompiledCatalog) -> bool:
+    origins = [fact.origin for fact in catalog.declared.values()]
+    return STORE in origins or any(purpose.source == STORE for purpose in catalog.model.purposes)
+
+
+def _every_stop(catalog: CompiledCatalog) -> tuple[tuple[str, str], ...]:
+    actions = (action for action in catalog.model.actions if action.stop is not None)
+    targets = (
+        ("action", action.id) if action.stop and action.stop.scope == "action" else ("group", action.group)
+        for action in actions
+    )
+    return tuple(dict.fromkeys(targets))

@@ -1,0 +1,139 @@
+"""Everything known of a customer now, for people to look at: each value with its source and its age."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from arbitration.catalog.compile import CompiledCatalog
+from arbitration.facts import REQUEST, STORE, Value, rfc3339
+from decision.gathering import Budget, Gathered, Gatherer
+from decision.live import Live
+from decision.responding import treatments
+from decision.sources.port import Cause
+from decision.storage.port import DecisionRecord, ResponseRecord, Store
+from decision.subjects import known
+
+_SECTIONS = {"customer": "attributes", "scores": "scores", "consents": "consents"}
+_RECENT = 10
+_SECONDS = 2.0  # somebody looks at it: more patience than a decision has
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A value with where it comes from. `as_of` and `age`: when it was told or fetched, where that is known.
+
+    `freshness`: `fresh`, `stale` (older than its source's ttl) or `missing`, then `cause` says why if
+    anything went wrong.
+    """
+
+    name: str
+    value: object
+    source: str
+    as_of: datetime | None
+    freshness: str
+    cause: str | None
+
+
+class Overview:
+    """Looks customers up. `clock` gives aware UTC."""
+
+    def __init__(self, store: Store, live: Live, gatherer: Gatherer, clock: Callable[[], datetime]) -> None:
+        self._store = store
+        self._live = live
+        self._gatherer = gatherer
+        self._clock = clock
+
+    async def of(self, customer_id: str) -> dict[str, Any] | None:
+        """The customer as `decision.messages.OverviewReply`; None where neither the store nor a source
+        knows them. Raises StoreUnavailable, and Rejected while no catalog is published."""
+        catalog = self._live.serving.published.compiled
+        names = await self._store.names(customer_id)
+        subject = known(names)
+        now = self._clock()
+        budget = Budget(asyncio.get_running_loop().time(), _SECONDS)
+        gathered = await self._gatherer.gather(catalog, subject, {}, now, budget)
+        if gathered.stored is None and not any(answer.row for answer in gathered.answers.values()):
+            return None
+        times = await self._store.as_of(names.customer_id)
+        decisions, responses = await self._store.history(subject.keys, _RECENT)
+        stored = gathered.stored
+        return {
+            "customer_id": names.customer_id,
+            "attributes": {} if stored is None else stored.attributes,
+            "scores": {} if stored is None else stored.scores,
+            "consents": {} if stored is None else stored.consents,
+            "identities": [{"type": each.type, "value": each.value} for each in names.identities],
+            "merged": list(names.merged),
+            "facts": [_fact(told, now) for told in _told(catalog, gathered, times, now)],
+            "degraded": list(gathered.degraded),
+            "decisions": recent(decisions, responses),
+        }
+
+
+def recent(decisions: list[DecisionRecord], responses: list[ResponseRecord]) -> list[dict[str, Any]]:
+    """Decisions with what came back for each, as `decision.messages.HistoryDecision`."""
+    answers: dict[str, list[dict[str, Any]]] = {}
+    for response in responses:
+        answers.setdefault(response.decision_id, []).append(
+            {
+                "response_id": response.response_id,
+                "treatment": response.treatment,
+                "outcome": response.outcome,
+                "value": response.value,
+                "occurred_at": rfc3339(response.occurred_at),
+            }
+        )
+    return [
+        {
+            "decision_id": decision.decision_id,
+            "decided_at": rfc3339(decision.decided_at),
+            "channel": decision.channel,
+            "mode": decision.mode,
+            "treatments": treatments(decision),
+            "responses": answers.get(decision.decision_id, []),
+        }
+        for decision in decisions
+    ]
+
+
+def _told(
+    catalog: CompiledCatalog, gathered: Gathered, times: Mapping[str, datetime], now: datetime
+) -> Iterator[Told]:
+    origins = {name: fact.origin for name, fact in catalog.declared.items() if fact.origin != REQUEST}
+    origins |= {f"consents.{purpose.id}": purpose.source for purpose in catalog.model.purposes}
+    values: dict[str, Value] = {
+        **gathered.facts,
+        **{f"consents.{purpose}": answer for purpose, answer in gathered.consents.items()},
+    }
+    unfit = {each.removesuffix(f":{Cause.BAD_VALUE}") for each in gathered.degraded}
+    for name, origin in origins.items():
+        answer = gathered.answers.get(origin)
+        cause = None if answer is None or answer.cause == Cause.STALE else answer.cause
+        if name not in values:
+            told = Cause.BAD_VALUE if name in unfit else cause
+            yield Told(name, None, origin, None, "missing", told)
+            continue
+        if origin == STORE:
+            prefix, _, rest = name.partition(".")
+            as_of = times.get(f"{_SECTIONS[prefix]}.{rest}")
+        else:
+            as_of = now - timedelta(seconds=answer.age) if answer is not None else None
+        stale = answer is not None and answer.cause == Cause.STALE
+        yield Told(name, values[name], origin, as_of, "stale" if stale else "fresh", None)
+
+
+def _fact(told: Told, now: datetime) -> dict[str, Any]:
+    value = told.value
+    return {
+        "name": told.name,
+        "value": rfc3339(value) if isinstance(value, datetime) else value,
+        "source": told.source,
+        "as_of": None if told.as_of is None else rfc3339(told.as_of),
+        "age_seconds": None if told.as_of is None else round((now - told.as_of).total_seconds(), 3),
+        "freshness": told.freshness,
+        "cause": told.cause,
+    }

@@ -1,0 +1,13 @@
+-- Which customer an id that was merged now names. Always flat: a survivor is never merged itself.
+CREATE TABLE merges (
+    customer_id TEXT PRIMARY KEY,
+    survivor    TEXT NOT NULL,
+    merged_at   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX merges_of_survivor ON merges (survivor);
+
+-- When the values of a profile were last told. NULL: before this was kept. `told_apart`: a JSON object, the
+-- times of values that have another than `told_at`, by name (attributes.nps). A profile put whole has one
+-- time, so this costs it next to nothing.
+ALTER TABLE customers ADD COLUMN told_at INTEGER;
+ALTER TABLE customers ADD COLUMN told_apart TEXT NOT NULL DEFAULT '{}';

@@ -1,0 +1,85 @@
+"""Whom a request is about."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+from decision.storage.port import Identity, Names, Profiles
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A customer, or somebody known by an identity that leads to no customer.
+
+    `keys`: what the ledger knows this subject by, the one to record it by first: the customer's id, the
+    ids that were merged into it, and a pseudonym for each identity, under which a stranger is recorded
+    until the identity proves to be a customer's. `identities`: by type. `unresolved`: there was no time
+    to find out who it is.
+    """
+
+    customer_id: str | None
+    keys: tuple[str, ...]
+    identities: Mapping[str, str] = field(default_factory=dict)
+    degraded: tuple[str, ...] = ()
+    unresolved: bool = False
+
+
+async def resolve(
+    store: Profiles, customer_id: str | None, identity: Identity | None, deadline: float
+) -> Subject:
+    """Whom a request is about. An unknown identity is nobody we know, and no error.
+
+    `deadline`: a time of the event loop. Exactly one of `customer_id` and `identity` is given.
+    """
+    try:
+        if identity is not None:
+            customer_id = await within(deadline, partial(store.resolve, identity))
+            if customer_id is None:
+                return _stranger(identity, "identity:not_found")
+        assert customer_id is not None
+        return known(await within(deadline, partial(store.names, customer_id)), identity)
+    except TimeoutError:
+        if identity is not None:
+            return _stranger(identity, "identity:timeout", unresolved=True)
+        assert customer_id is not None
+        return Subject(customer_id, (customer_id,), degraded=("identity:timeout",), unresolved=True)
+
+
+def known(names: Names, asked_by: Identity | None = None) -> Subject:
+    """The subject that a customer is. `asked_by`: the identity the request named."""
+    identities = names.identities
+    keys = (names.customer_id, *names.merged, *map(pseudonym, identities))
+    by_type = {each.type: each.value for each in reversed(identities)}
+    if asked_by is not None:
+        by_type[asked_by.type] = asked_by.value
+    return Subject(names.customer_id, keys, by_type)
+
+
+def pseudonym(identity: Identity) -> str:
+    """What stands for a customer id while there is none. It begins with a control character, which no
+    customer id has, and does not give the identity away."""
+    return "\x1f" + hashlib.blake2b(repr(identity).encode(), digest_size=16).hexdigest()
+
+
+async def within(deadline: float, read: Callable[[], Awaitable[T]]) -> T:
+    """The result of a read, if there is time for it. Raises TimeoutError.
+
+    A store that reads inline cannot be interrupted; so time is also looked at before each read.
+    """
+    if asyncio.get_running_loop().time() >= deadline:
+        raise TimeoutError
+    async with asyncio.timeout_at(deadline):
+        return await read()
+
+
+def _stranger(identity: Identity, degraded: str, *, unresolved: bool = False) -> Subject:
+    return Subject(
+        None, (pseudonym(identity),), {identity.type: identity.value}, (degraded,), unresolved=unresolved
+    )

@@ -109,7 +109,9 @@ class Deciding:
         # has become known.
         content = _content_hash(request) if request.request_id is not None else ""
         if request.request_id is not None:
-            earlier = await self._store.decision_of_request(subject.keys, request.request_id)
+            # Of two customers that became one, each may have used the id: the one asked for comes first.
+            keys = sorted(subject.keys, key=lambda key: key != subject.asked_as)
+            earlier = await self._store.decision_of_request(tuple(keys), request.request_id)
             if earlier is not None:
                 return _same_request(earlier, content).reply
         given, placements = _check(request, serving)
@@ -195,8 +197,10 @@ def _same_request(earlier: DecisionRecord, content: str) -> DecisionRecord:
 
 
 def _content_hash(request: DecisionRequest) -> str:
+    # Not by which of their names the customer is called: a request id is the customer's anyway.
     content = orjson.dumps(
-        request.model_dump(exclude={"request_id", "timeout_ms"}), option=orjson.OPT_SORT_KEYS
+        request.model_dump(exclude={"request_id", "timeout_ms", "customer_id", "identity"}),
+        option=orjson.OPT_SORT_KEYS,
     )
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 

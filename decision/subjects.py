@@ -20,12 +20,13 @@ class Subject:
 
     `keys`: what the ledger knows this subject by, the one to record it by first: the customer's id, the
     ids that were merged into it, and a pseudonym for each identity, under which a stranger is recorded
-    until the identity proves to be a customer's. `identities`: by type. `unresolved`: there was no time
-    to find out who it is.
+    until the identity proves to be a customer's. `asked_as`: the key for the name the request used.
+    `identities`: by type. `unresolved`: there was no time to find out who it is.
     """
 
     customer_id: str | None
     keys: tuple[str, ...]
+    asked_as: str
     identities: Mapping[str, str] = field(default_factory=dict)
     degraded: tuple[str, ...] = ()
     unresolved: bool = False
@@ -44,22 +45,25 @@ async def resolve(
             if customer_id is None:
                 return _stranger(identity, "identity:not_found")
         assert customer_id is not None
-        return known(await within(deadline, partial(store.names, customer_id)), identity)
+        return known(await within(deadline, partial(store.names, customer_id)), customer_id, identity)
     except TimeoutError:
         if identity is not None:
             return _stranger(identity, "identity:timeout", unresolved=True)
         assert customer_id is not None
-        return Subject(customer_id, (customer_id,), degraded=("identity:timeout",), unresolved=True)
+        return Subject(customer_id, (customer_id,), customer_id, degraded=("identity:timeout",), unresolved=True)
 
 
-def known(names: Names, asked_by: Identity | None = None) -> Subject:
-    """The subject that a customer is. `asked_by`: the identity the request named."""
+def known(names: Names, asked_for: str | None = None, identity: Identity | None = None) -> Subject:
+    """The subject that a customer is. `asked_for`: the id that was asked for (default: the customer's own);
+    `identity`: the one that led to it, if one did."""
     identities = names.identities
     keys = (names.customer_id, *names.merged, *map(pseudonym, identities))
     by_type = {each.type: each.value for each in reversed(identities)}
-    if asked_by is not None:
-        by_type[asked_by.type] = asked_by.value
-    return Subject(names.customer_id, keys, by_type)
+    asked_as = asked_for or names.customer_id
+    if identity is not None:
+        by_type[identity.type] = identity.value
+        asked_as = pseudonym(identity)
+    return Subject(names.customer_id, keys, asked_as, by_type)
 
 
 def pseudonym(identity: Identity) -> str:
@@ -80,6 +84,5 @@ async def within(deadline: float, read: Callable[[], Awaitable[T]]) -> T:
 
 
 def _stranger(identity: Identity, degraded: str, *, unresolved: bool = False) -> Subject:
-    return Subject(
-        None, (pseudonym(identity),), {identity.type: identity.value}, (degraded,), unresolved=unresolved
-    )
+    key = pseudonym(identity)
+    return Subject(None, (key,), key, {identity.type: identity.value}, (degraded,), unresolved=unresolved)

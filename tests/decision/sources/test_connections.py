@@ -1,0 +1,102 @@
+"""Connections: read from a file, filled from the environment, and their secrets shown to nobody."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from decision.errors import Rejected
+from decision.sources.connections import read_connections
+
+SECRET = "tok-7f3a"
+
+
+def read(tmp_path: Path, text: str, **environment: str) -> dict:
+    file = tmp_path / "connections.yaml"
+    file.write_text(text, encoding="utf-8")
+    return read_connections(file, environment)
+
+
+def test_variables_are_filled_in_everywhere(tmp_path: Path) -> None:
+    text = """
+crm:
+  url: https://${HOST}/api/
+  headers: {Authorization: "Bearer ${TOKEN}", X-Two: "${TOKEN}${HOST}"}
+  ca_file: /etc/ca.pem
+  calls: 4
+dwh: {url: "postgresql+asyncpg://reader:${TOKEN}@db/service"}
+"""
+    found = read(tmp_path, text, HOST="crm.example", TOKEN=SECRET)
+    assert found["crm"].url.get_secret_value() == "https://crm.example/api", "no slash at the end"
+    assert found["crm"].plain_headers() == {
+        "Authorization": f"Bearer {SECRET}",
+        "X-Two": f"{SECRET}crm.example",
+    }
+    assert (found["crm"].ca_file, found["crm"].calls) == (Path("/etc/ca.pem"), 4)
+    assert found["crm"].web
+    assert not found["dwh"].web
+    assert found["dwh"].calls == 32
+
+
+def test_secrets_are_not_shown(tmp_path: Path) -> None:
+    text = """
+crm: {url: "https://u:${TOKEN}@crm.example", headers: {A: "${TOKEN}"}}
+"""
+    found = read(tmp_path, text, TOKEN=SECRET)["crm"]
+    assert SECRET not in repr(found) + str(found) + found.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        ("crm: {url: '${HOST}', headers: {A: '${TOKEN}', B: '${TOKEN}'}}", ["HOST", "TOKEN"]),
+        ("crm: {}", ["crm.url"]),
+        ("crm: {url: tok-7f3a, zork: tok-7f3a}", ["crm.zork"]),
+        ("crm: {url: [tok-7f3a]}", ["crm.url"]),
+        ("crm: {url: x, calls: 0}", ["crm.calls"]),
+        ("crm: {url: x, headers: [tok-7f3a]}", ["crm.headers"]),
+        ("3rm: {url: x}", ["3rm.[key]"]),
+        ("- tok-7f3a", ["body"]),
+    ],
+)
+def test_every_fault_is_named_and_no_value_is(tmp_path: Path, text: str, fields: list[str]) -> None:
+    with pytest.raises(Rejected) as raised:
+        read(tmp_path, text)
+    assert [error.field for error in raised.value.errors] == fields
+    assert SECRET not in str(raised.value) + repr(raised.value.errors)
+    assert raised.value.__cause__ is None
+
+
+@pytest.mark.parametrize("text", ["crm: {url: tok-7f3a", "crm: 'tok-7f3a\n b: \x00"])
+def test_a_file_that_is_not_yaml_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(Rejected) as raised:
+        read(tmp_path, text)
+    assert "cannot be read" in raised.value.detail
+    assert SECRET not in raised.value.detail
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Rejected):
+        read_connections(tmp_path / "none.yaml", {})
+
+
+def test_an_empty_file_has_none(tmp_path: Path) -> None:
+    assert read(tmp_path, "# nothing yet\n") == {}
+
+
+@pytest.mark.parametrize(
+    ("url", "web"),
+    [
+        ("http://a", True),
+        ("https://a:1/b", True),
+        ("https://u:p@a/b", True),
+        ("https://", False),
+        ("https:///a", False),
+        ("ftp://a", False),
+        ("a.example/b", False),
+        ("sqlite+aiosqlite:///x", False),
+    ],
+)
+def test_a_web_connection_names_a_host(tmp_path: Path, url: str, *, web: bool) -> None:
+    assert read(tmp_path, f"crm: {{url: '{url}'}}")["crm"].web is web

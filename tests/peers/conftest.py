@@ -1,4 +1,4 @@
-"""The servers, each started once for its module."""
+"""The servers, each started once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ entity_key_serialization_version: 3
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def feast_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Feast feature server on the repository of `feast_repository.py`."""
     programs = environment("feast")
@@ -34,7 +34,7 @@ def feast_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
     """An MLServer with the models of `train_models.py`."""
     programs = environment("mlserver")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -140,6 +141,8 @@ class Guarded:
         try:
             async with asyncio.timeout(self._timeout), self._slots:
                 rows = await self._source.fetch(keys)
+            if len(rows) != len(keys):
+                raise RuntimeError("an answer is one row for each key")
             cause = self._said = None
             return rows
         except TimeoutError:
@@ -150,8 +153,10 @@ class Guarded:
                 self._said = str(fault)
                 log.warning("source %s: %s: %s", self.id, cause, fault)
             return cause
-        except Exception:  # a fault of ours costs this source's facts, not the decision
-            log.exception("source %s could not be asked", self.id)
+        except Exception as error:  # a fault of ours costs this source's facts, not the decision
+            # Where it was, without its text: that may hold what was asked with.
+            where = "".join(traceback.format_tb(error.__traceback__))
+            log.error("source %s could not be asked: %s\n%s", self.id, type(error).__name__, where)
             cause = Cause.UNAVAILABLE
             return cause
         finally:

@@ -73,7 +73,7 @@ def filled_path(template: str, values: Mapping[str, Value]) -> str:
     for segment, written in zip(
         filled.partition("?")[0].split("/"), template.partition("?")[0].split("/"), strict=True
     ):
-        if segment != written and (not segment or unquote(segment) in _STEPS):
+        if unquote(segment) in _STEPS or (segment != written and not segment):
             raise SourceFault(Cause.NOT_FOUND, "an input cannot be part of a path", ill=False)
     return filled
 

@@ -12,6 +12,7 @@ import aiohttp
 import httpx
 import orjson
 from httpx_aiohttp import AiohttpTransport
+from yarl import URL
 
 from decision.sources.connections import Connection, Connections
 from decision.sources.port import Cause, SourceFault
@@ -58,9 +59,16 @@ def _transport(ca_file: Path | None) -> AiohttpTransport:
         # How many calls there are at once is bounded per source, so that one slow system cannot take the
         # connections of the others.
         connector = aiohttp.TCPConnector(limit=0, ssl=verify, keepalive_timeout=_KEEP_ALIVE_SECONDS)
-        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+        opened = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+        # Else it takes some of the encoding back: of `a%3Bb` servers would get `a;b`, and some read `a`.
+        opened._build_url = _as_it_is  # type: ignore[method-assign]
+        return opened
 
     return AiohttpTransport(verify=verify, trust_env=False, client=session)
+
+
+def _as_it_is(str_or_url: str | URL) -> URL:
+    return URL(str(str_or_url), encoded=True)
 
 
 @cache

@@ -50,7 +50,9 @@ async def resolve(
         if identity is not None:
             return _stranger(identity, "identity:timeout", unresolved=True)
         assert customer_id is not None
-        return Subject(customer_id, (customer_id,), customer_id, degraded=("identity:timeout",), unresolved=True)
+        return Subject(
+            customer_id, (customer_id,), customer_id, degraded=("identity:timeout",), unresolved=True
+        )
 
 
 def known(names: Names, asked_for: str | None = None, identity: Identity | None = None) -> Subject:

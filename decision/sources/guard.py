@@ -153,8 +153,9 @@ class Guarded:
                 self._said = str(fault)
                 log.warning("source %s: %s: %s", self.id, cause, fault)
             return cause
-        except Exception as error:  # a fault of ours costs this source's facts, not the decision
-            # Where it was, without its text: that may hold what was asked with.
+        except Exception as error:  # noqa: BLE001
+            # A fault of ours costs this source's facts, not the decision. Its text stays out of the log: it
+            # may hold what was asked with.
             where = "".join(traceback.format_tb(error.__traceback__))
             log.error("source %s could not be asked: %s\n%s", self.id, type(error).__name__, where)
             cause = Cause.UNAVAILABLE

@@ -70,8 +70,8 @@ async def _serve(
 
 
 async def _settle(server: uvicorn.Server) -> None:
-    """Once all is loaded, takes it out of the garbage collector's sight: to go through it, now and then, would
-    stop every request for some 50 ms, and none of it is garbage."""
+    """Once all is loaded, takes it out of the garbage collector's sight: none of it is garbage, and to go
+    through it, now and then, would stop every request for some 50 ms."""
     while not server.started:
         await asyncio.sleep(0.05)
     gc.collect()

@@ -280,6 +280,7 @@ async def running(
         ids=ids or Ids(),
         poll_seconds=poll,
         connections=connections,
+        timeout_ms=5_000,  # a busy machine must not make knowledge go missing
     )
     app = create_app(context)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +22,16 @@ _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def _without_slash(url: SecretStr) -> SecretStr:
-    return SecretStr(url.get_secret_value().rstrip("/"))
+    text = url.get_secret_value()
+    return SecretStr(text.rstrip("/")) if text.startswith("http") else url
+
+
+def _authority(file: Path) -> Path:
+    try:
+        ssl.create_default_context(cafile=file)
+    except OSError as error:  # which those of ssl are as well
+        raise ValueError("is not a file of certificates that can be read") from error
+    return file
 
 
 class Connection(BaseModel):
@@ -36,7 +46,7 @@ class Connection(BaseModel):
 
     url: Annotated[SecretStr, AfterValidator(_without_slash)]
     headers: dict[str, SecretStr] = Field(default_factory=dict)
-    ca_file: Path | None = None
+    ca_file: Annotated[Path, AfterValidator(_authority)] | None = None
     calls: Annotated[int, Field(ge=1, le=1_000)] = 32
 
     @property

@@ -136,43 +136,49 @@ class Guarded:
     async def _call(self, keys: Sequence[Key]) -> Sequence[Row | None] | Cause:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        ill = True
-        cause: Cause | None = Cause.TIMEOUT
+        asked = ill = False
+        outcome: Sequence[Row | None] | Cause = Cause.TIMEOUT
         try:
             async with asyncio.timeout(self._timeout), self._slots:
+                if self._breaker.holds_back(began):  # it has opened while this call waited for its turn
+                    outcome = Cause.CIRCUIT_OPEN
+                    return outcome
+                asked = ill = True
                 rows = await self._source.fetch(keys)
             if len(rows) != len(keys):
                 raise RuntimeError("an answer is one row for each key")
-            cause = self._said = None
-            return rows
+            self._said, ill = None, False
+            outcome = [row or None for row in rows]  # to know nothing of a customer is not to know them
         except TimeoutError:
-            return Cause.TIMEOUT
+            pass
         except SourceFault as fault:
-            cause, ill = fault.cause, fault.ill
+            outcome, ill = fault.cause, fault.ill
             if str(fault) != self._said:  # once, not for each of the calls that fail alike
                 self._said = str(fault)
-                log.warning("source %s: %s: %s", self.id, cause, fault)
-            return cause
+                log.warning("source %s: %s: %s", self.id, outcome, fault)
         except Exception as error:  # noqa: BLE001
             # A fault of ours costs this source's facts, not the decision. Its text stays out of the log: it
             # may hold what was asked with.
             where = "".join(traceback.format_tb(error.__traceback__))
             log.error("source %s could not be asked: %s\n%s", self.id, type(error).__name__, where)
-            cause = Cause.UNAVAILABLE
-            return cause
+            outcome = Cause.UNAVAILABLE
         finally:
             # Also where the task was cancelled: the breaker waits for the outcome of the call it allowed.
-            self._judge(cause if ill else None)
-            self._report(self.id, cause or "ok", loop.time() - began)
+            result = outcome if isinstance(outcome, Cause) else "ok"
+            self._judge(began, result, asked=asked, ill=ill)
+            self._report(self.id, result, loop.time() - began)
+        return outcome
 
-    def _judge(self, cause: Cause | None) -> None:
+    def _judge(self, began: float, result: str, *, asked: bool, ill: bool) -> None:
         was_open = self._breaker.open
-        if cause is None:
-            self._breaker.succeeded()
+        if not asked:
+            self._breaker.given_up(began)
+        elif ill:
+            self._breaker.failed(asyncio.get_running_loop().time(), began)
         else:
-            self._breaker.failed(asyncio.get_running_loop().time())
+            self._breaker.succeeded()
         if self._breaker.open != was_open:
-            state = "closed: it answers again" if was_open else f"open: {cause}"
+            state = "closed: it answers again" if was_open else f"open: {result}"
             log.warning("source %s: circuit %s", self.id, state)
 
 

@@ -203,16 +203,17 @@ async def test_what_a_request_says_overrides_for_everybody(systems: Systems, tmp
 
 
 async def test_who_lacks_an_input_is_not_asked(systems: Systems, tmp_path: Path) -> None:
-    systems.answers = {"crm": lambda _: {}, "model": churn}
+    systems.answers = {"crm": lambda _: {"plan": "Max"}, "model": churn}
     document = catalog(
         sources=[MODEL, source("crm", "/of/{customer_id}")],
-        attributes=[attribute("age", source="crm")],
+        attributes=[attribute("age", source="crm"), attribute("plan", type="string", source="crm")],
         scores=SCORES,
         actions=AT_RISK,
     )
     async with serving(tmp_path, document) as service:
         reply, inputs = await decided(service, systems)
-        assert (reply["degraded"], inputs.facts) == (["sources.model:missing_input"], {})
+        assert reply["degraded"] == ["sources.model:missing_input"]
+        assert inputs.facts == {"customer.plan": "Max"}
         assert actions(reply) == ["free"]  # what needs the score fails closed
         systems.answers["crm"] = lambda _: None
         reply, _ = await decided(service, systems)
@@ -265,7 +266,8 @@ async def test_consents_from_a_source(
         reply, inputs = await decided(service, systems, placement="block")
     assert actions(reply) == (["letter"] if consent == "given" else [])
     assert inputs.consents == ({"marketing": consent} if consent in ("given", "withdrawn") else {})
-    assert reply["degraded"] == (["consents.marketing:bad_value"] if consent == "bad" else [])
+    named = {"bad": ["consents.marketing:bad_value"], None: ["sources.consent:not_found"]}
+    assert reply["degraded"] == named.get(consent, [])
 
 
 async def test_a_source_is_asked_with_an_identity(systems: Systems, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ WEB = {
     "absent": UNAVAILABLE,
 }
 OF_HTTP = {
-    "wrong_shape": (),  # a JMESPath expression that finds nothing is no fault: the value is just not there
+    "wrong_shape": NOT_FOUND,  # nothing of what is wanted is in it
     "absent": NOT_FOUND,
 }
 WAITING = ("slow", "late", "drip", "dns")

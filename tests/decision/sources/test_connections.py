@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import certifi
 import pytest
 
 from decision.errors import Rejected
@@ -23,19 +24,20 @@ def test_variables_are_filled_in_everywhere(tmp_path: Path) -> None:
 crm:
   url: https://${HOST}/api/
   headers: {Authorization: "Bearer ${TOKEN}", X-Two: "${TOKEN}${HOST}"}
-  ca_file: /etc/ca.pem
+  ca_file: ${CA}
   calls: 4
 dwh: {url: "postgresql+asyncpg://reader:${TOKEN}@db/service"}
 """
-    found = read(tmp_path, text, HOST="crm.example", TOKEN=SECRET)
+    found = read(tmp_path, text, HOST="crm.example", TOKEN=SECRET, CA=certifi.where())
     assert found["crm"].url.get_secret_value() == "https://crm.example/api", "no slash at the end"
     assert found["crm"].plain_headers() == {
         "Authorization": f"Bearer {SECRET}",
         "X-Two": f"{SECRET}crm.example",
     }
-    assert (found["crm"].ca_file, found["crm"].calls) == (Path("/etc/ca.pem"), 4)
+    assert (found["crm"].ca_file, found["crm"].calls) == (Path(certifi.where()), 4)
     assert found["crm"].web
     assert not found["dwh"].web
+    assert read(tmp_path, "a: {url: 'sqlite+aiosqlite://'}")["a"].url.get_secret_value().endswith("//")
     assert found["dwh"].calls == 32
 
 
@@ -55,6 +57,8 @@ crm: {url: "https://u:${TOKEN}@crm.example", headers: {A: "${TOKEN}"}}
         ("crm: {url: tok-7f3a, zork: tok-7f3a}", ["crm.zork"]),
         ("crm: {url: [tok-7f3a]}", ["crm.url"]),
         ("crm: {url: x, calls: 0}", ["crm.calls"]),
+        ("crm: {url: x, ca_file: /nowhere/tok-7f3a}", ["crm.ca_file"]),
+        (f"crm: {{url: x, ca_file: {__file__}}}", ["crm.ca_file"]),
         ("crm: {url: x, headers: [tok-7f3a]}", ["crm.headers"]),
         ("3rm: {url: x}", ["3rm.[key]"]),
         ("- tok-7f3a", ["body"]),

@@ -256,6 +256,37 @@ async def test_no_more_calls_at_once_than_allowed(upstream: Upstream) -> None:
     assert (len(upstream.asked), upstream.busiest) == (10, 3)
 
 
+async def test_waiting_for_a_turn_in_vain_does_not_speak_against_the_source(upstream: Upstream) -> None:
+    guarded = guard(upstream, http(timeout="50ms", breaker={"failures": 3}), calls=1)
+    upstream.open.clear()
+    holding = asyncio.create_task(ask(guarded))
+    await until(lambda: upstream.busy)
+    waiting = [asyncio.create_task(ask(guarded, (number,))) for number in range(5)]
+    answers = await asyncio.gather(holding, *waiting)
+    assert {answer.cause for answer in answers} == {Cause.TIMEOUT}
+    assert len(upstream.asked) <= 2
+    upstream.open.set()
+    assert (await ask(guarded)).row is not None, "our own crowding opened the circuit"
+
+
+async def test_who_waits_for_a_turn_is_held_back_once_the_circuit_opens(upstream: Upstream) -> None:
+    guarded = guard(upstream, http(breaker={"failures": 1}), calls=1)
+    upstream.answers = [ILL]
+    upstream.open.clear()
+    asking = [asyncio.create_task(ask(guarded, (number,))) for number in range(5)]
+    await until(lambda: upstream.busy)
+    upstream.open.set()
+    causes = [answer.cause for answer in await asyncio.gather(*asking)]
+    assert causes == [Cause.UNAVAILABLE] + [Cause.CIRCUIT_OPEN] * 4
+    assert len(upstream.asked) == 1
+
+
+async def test_to_know_nothing_of_a_customer_is_not_to_know_them(upstream: Upstream) -> None:
+    guarded = guard(upstream, http())
+    upstream.answers = [{}]
+    assert await ask(guarded) == Answer(None, cause=Cause.NOT_FOUND)
+
+
 def tell(key: Key) -> Row:
     return {"told": key[0]}
 

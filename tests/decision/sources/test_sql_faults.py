@@ -120,8 +120,6 @@ async def test_with_an_authority_nothing_is_said_in_plain(
         authority = Path(certifi.where())
         fault = await _fault(opened(between.url, "SELECT 1 AS nps", NPS, ca_file=authority))
         assert (fault.cause, str(fault)) == (Cause.UNAVAILABLE, "ConnectionError")
-        fault = await _fault(opened(between.url, "SELECT 1 AS nps", NPS, ca_file=tmp_path / "none"))
-        assert (fault.cause, str(fault)) == (Cause.UNAVAILABLE, "FileNotFoundError")
 
 
 async def test_a_locked_database_is_unavailable(sqlite: Sqlite, opened: Opener) -> None:

@@ -16,7 +16,7 @@ from arbitration.errors import NextBestActionError
 from arbitration.facts import Value
 from arbitration.inputs import Inputs
 from decision.errors import FieldError, InternalError, Rejected
-from decision.gathering import Budget, Gatherer
+from decision.gathering import TimeBudget, Gatherer
 from decision.live import Live, Serving
 from decision.messages import DecisionRequest
 from decision.profiles import given_facts
@@ -101,7 +101,7 @@ class Deciding:
     async def _prepare(self, request: DecisionRequest) -> DecisionRecord | bytes:
         serving = self._live.serving
         seconds = (request.timeout_ms or self._timeout_ms) / 1000
-        budget = Budget(asyncio.get_running_loop().time(), seconds)
+        budget = TimeBudget(asyncio.get_running_loop().time(), seconds)
         asked_for = request.identity
         identity = None if asked_for is None else Identity(asked_for.type, asked_for.value)
         subject = await resolve(self._store, request.customer_id, identity, budget.deadline)

@@ -28,7 +28,7 @@ _SHARE_OF_SOURCES = 0.8
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class TimeBudget:
     """When a request began, by the clock of the event loop, and how many seconds it has."""
 
     began: float
@@ -68,7 +68,7 @@ class Gatherer:
         self._sources = sources
 
     async def gather(
-        self, catalog: CompiledCatalog, subject: Subject, given: Facts, now: datetime, budget: Budget
+        self, catalog: CompiledCatalog, subject: Subject, given: Facts, now: datetime, budget: TimeBudget
     ) -> Gathered:
         """Everything known of whom a request is about, typed. `given`: what the request says itself, which
         overrides. Raises StoreUnavailable.
@@ -99,7 +99,7 @@ class _Round:
         subject: Subject,
         given: Facts,
         now: datetime,
-        budget: Budget,
+        budget: TimeBudget,
         sources: Mapping[str, Guarded | None],
     ) -> None:
         self._catalog = catalog

@@ -10,7 +10,7 @@ from typing import Any
 
 from arbitration.catalog.compile import CompiledCatalog
 from arbitration.facts import REQUEST, STORE, Value, rfc3339
-from decision.gathering import Budget, Gathered, Gatherer
+from decision.gathering import TimeBudget, Gathered, Gatherer
 from decision.live import Live
 from decision.responding import treatments
 from decision.sources.port import Cause
@@ -54,7 +54,7 @@ class Overview:
         names = await self._store.names(customer_id)
         subject = known(names)
         now = self._clock()
-        budget = Budget(asyncio.get_running_loop().time(), _SECONDS)
+        budget = TimeBudget(asyncio.get_running_loop().time(), _SECONDS)
         gathered = await self._gatherer.gather(catalog, subject, {}, now, budget)
         if gathered.stored is None and not any(answer.row for answer in gathered.answers.values()):
             return None

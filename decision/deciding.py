@@ -16,7 +16,7 @@ from arbitration.errors import NextBestActionError
 from arbitration.facts import Value
 from arbitration.inputs import Inputs
 from decision.errors import FieldError, InternalError, Rejected
-from decision.gathering import TimeBudget, Gatherer
+from decision.gathering import Gatherer, TimeBudget
 from decision.live import Live, Serving
 from decision.messages import DecisionRequest
 from decision.profiles import given_facts

@@ -10,7 +10,7 @@ from typing import Any
 
 from arbitration.catalog.compile import CompiledCatalog
 from arbitration.facts import REQUEST, STORE, Value, rfc3339
-from decision.gathering import TimeBudget, Gathered, Gatherer
+from decision.gathering import Gathered, Gatherer, TimeBudget
 from decision.live import Live
 from decision.responding import treatments
 from decision.sources.port import Cause

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import httpx
 import orjson
 import uvloop
 from pydantic import SecretStr
@@ -37,6 +38,8 @@ from decision.sources.web import ask, open_client
 DELAY = 0.005
 REQUESTS = 150
 CALLERS = (1, 8)
+AT_ONCE = (1, 8, 24)
+CALLS = 240
 SERVED = {
     "crm": {"contract_end": "2027-01-31T00:00:00Z", "plan": "Plus", "tenure_months": 30},
     "service": {"nps": 5, "open_complaint": False, "complaint_resolved_days": 12},
@@ -100,8 +103,10 @@ async def measure(directory: Path, rounds: int) -> str:
     services = {count: await _service(directory / f"{count}.db", url, count) for count in (0, 1, 3)}
     seen = {(count, callers): Seen() for count in services for callers in CALLERS}
     single: list[float] = []
+    spent: dict[tuple[str, int], list[float]] = {}
     for _ in range(rounds):
         single += await _calls(url)
+        await _transports(url, spent)
         for (count, callers), each in seen.items():
             await _round(services[count], callers, each)
     for service in services.values():
@@ -126,6 +131,17 @@ async def measure(directory: Path, rounds: int) -> str:
             "| sources | callers | gathering p50 ms | p99 ms | decision p50 ms | p99 ms |",
             "|---|---|---|---|---|---|",
             *(_row(count, callers, each) for (count, callers), each in seen.items()),
+            "",
+            "What one call costs this process, by transport of the same httpx client (median of the rounds,"
+            " milliseconds of processor time a call):",
+            "",
+            "| calls at once | aiohttp's, as used | httpx's own |",
+            "|---|---|---|",
+            *(
+                f"| {at_once} | {quantile(spent['aiohttp', at_once], 0.5):.2f}"
+                f" | {quantile(spent['httpx', at_once], 0.5):.2f} |"
+                for at_once in AT_ONCE
+            ),
             "",
             f"{machine()}. {before}",
             "",
@@ -198,6 +214,23 @@ async def _calls(url: str) -> list[float]:
             await ask(client, connection, "GET", "/c-1")
             found.append((time.perf_counter() - began) * 1000)
     return found
+
+
+async def _transports(url: str, spent: dict[tuple[str, int], list[float]]) -> None:
+    connection = Connection(url=SecretStr(url))
+    for name, client in (("aiohttp", open_client({})), ("httpx", httpx.AsyncClient(timeout=None))):
+
+        async def call(client: httpx.AsyncClient, times: int) -> None:
+            for _ in range(times):
+                await ask(client, connection, "GET", "/c-1")
+
+        async with client:
+            for at_once in AT_ONCE:
+                await asyncio.gather(*(call(client, 1) for _ in range(at_once)))  # connects
+                began = time.process_time()
+                await asyncio.gather(*(call(client, CALLS // at_once) for _ in range(at_once)))
+                each = (time.process_time() - began) / CALLS * 1000
+                spent.setdefault((name, at_once), []).append(each)
 
 
 def _row(count: int, callers: int, seen: Seen) -> str:

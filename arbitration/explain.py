@@ -1,18 +1,20 @@
 """Why a decision came out as it did: read from the decision itself, after the fact.
 
-Plain JSON in the shape of the API's explanation: per placement the funnel, every removed arm with its
-stage, reason, rule and the values the rule saw, and every remaining arm with each factor of its priority.
+Plain JSON in the shape of the API's explanation: what was known and from where; per placement the funnel,
+every removed arm with its stage, reason, rule and the values the rule saw, and every remaining arm with each
+factor of its priority.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from arbitration.catalog.compile import Candidates, CompiledCatalog
 from arbitration.decide import Decision, Slate
-from arbitration.facts import rfc3339, to_json
+from arbitration.facts import REQUEST, rfc3339, to_json
 from arbitration.inputs import Inputs
 from arbitration.policy.strategies import propensity
 from arbitration.rules import Truth
@@ -32,7 +34,27 @@ def explain(decision: Decision, catalog: CompiledCatalog) -> dict[str, Any]:
     for slate in decision.slates:
         placements.append(_placement(slate, decision.inputs, catalog, frozenset(shown)))
         shown |= {item.arm.action.id for item in slate.items}
-    return {"decision_id": decision.inputs.decision_id, "placements": placements}
+    return {
+        "decision_id": decision.inputs.decision_id,
+        "facts": list(_facts(decision.inputs, catalog)),
+        "degraded": list(decision.inputs.degraded),
+        "placements": placements,
+    }
+
+
+def _facts(inputs: Inputs, catalog: CompiledCatalog) -> Iterator[dict[str, Any]]:
+    """All that was known, each with where it came from and how old it was, where a source was asked."""
+    consents = {f"consents.{purpose.id}": purpose for purpose in catalog.model.purposes}
+    origins = {name: purpose.source for name, purpose in consents.items()}
+    origins |= {name: declared.origin for name, declared in catalog.declared.items()}
+    for name in (*inputs.facts, *(name for name, each in consents.items() if each.id in inputs.consents)):
+        source = REQUEST if name in inputs.given else origins[name]
+        yield {
+            "name": name,
+            "value": inputs.consents[consents[name].id] if name in consents else _seen(inputs, catalog, name),
+            "source": source,
+            "age_seconds": inputs.fetched.get(source),
+        }
 
 
 def _placement(

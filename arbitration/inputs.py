@@ -17,7 +17,9 @@ class Inputs:
     `placements`: (placement id, how many items at most), in the order they are filled. `facts`: what is
     known, by dotted name. `consents`: purpose → `given` or `withdrawn`. `stops`: the (scope, id) pairs,
     scope `action` or `group`, that rest for this customer at `now`. `degraded`: what could not be
-    gathered, and why. `now` is aware UTC and the only time there is.
+    gathered, and why. `now` is aware UTC and the only time there is. No decision depends on `fetched` (for
+    each source that answered, how many seconds before) and `given` (the facts the request stated itself):
+    they are there to say where a fact came from.
     """
 
     decision_id: str
@@ -29,6 +31,8 @@ class Inputs:
     consents: Mapping[str, str] = field(default_factory=dict)
     stops: tuple[tuple[str, str], ...] = ()
     degraded: tuple[str, ...] = ()
+    fetched: Mapping[str, float] = field(default_factory=dict)
+    given: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON that can be read back without a catalog."""
@@ -42,6 +46,8 @@ class Inputs:
             "consents": dict(self.consents),
             "stops": [list(stop) for stop in self.stops],
             "degraded": list(self.degraded),
+            "fetched": dict(self.fetched),
+            "given": list(self.given),
         }
 
     @classmethod
@@ -57,4 +63,6 @@ class Inputs:
             consents=raw["consents"],
             stops=tuple((scope, target) for scope, target in raw["stops"]),
             degraded=tuple(raw["degraded"]),
+            fetched=raw.get("fetched", {}),  # not there in what was recorded before sources were
+            given=tuple(raw.get("given", ())),
         )

@@ -127,6 +127,8 @@ class Deciding:
             consents=known.consents,
             stops=known.stops,
             degraded=known.degraded,
+            fetched={id: round(each.age, 3) for id, each in known.answers.items() if each.row is not None},
+            given=tuple(given),
         )
         asked = Asked(request.request_id, request.explain)
         made = decide(inputs, serving.published.compiled, serving.snapshots)

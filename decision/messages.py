@@ -234,10 +234,22 @@ class PlacementExplanation(Reply):
     no_action_reason: str | None
 
 
+class KnownFact(Reply):
+    """Something that was known when the decision was made. `source`: one of the catalog's, `store`,
+    `derived`, or `request`; `age_seconds`: how long before a source had said so."""
+
+    name: str
+    value: Any
+    source: str
+    age_seconds: float | None
+
+
 class ExplanationReply(Reply):
-    """Why a decision came out as it did."""
+    """Why a decision came out as it did: what was known, what was missing, and what followed."""
 
     decision_id: str
+    facts: list[KnownFact]
+    degraded: list[str]
     placements: list[PlacementExplanation]
 
 

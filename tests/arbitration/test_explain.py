@@ -113,6 +113,49 @@ def test_values_marked_pii_are_left_out() -> None:
     assert set(seen) == {"(pii)"}
 
 
+def test_what_was_known_says_from_where_and_how_old() -> None:
+    document = catalog_document()
+    document["sources"] = [{"id": "crm", "kind": "http", "path": "/{customer_id}"}]
+    attributes = {part["id"]: part for part in document["attributes"]}
+    attributes["nps"]["source"] = attributes["first_name"]["source"] = "crm"
+    document["attributes"].append({"id": "low", "type": "bool", "derive": "customer.nps <= 6"})
+    document["purposes"].append({"id": "mail", "source": "crm"})
+    catalog = compile_document(document)
+    inputs = Inputs(
+        decision_id="d",
+        now=NOW,
+        customer_id="anna",
+        channel="agent",
+        placements=(("panel", 3),),
+        facts={
+            "customer.nps": 3,
+            "customer.first_name": "Anna",
+            "customer.plan": "Max",
+            "customer.spend": 2.5,
+            "context.intent": "cancel",
+            "customer.low": True,
+        },
+        consents={"mail": "withdrawn", "marketing": "given"},
+        degraded=("sources.crm:stale",),
+        fetched={"crm": 12.5},
+        given=("context.intent", "customer.spend"),
+    )
+    snapshots = {name: serve(catalog, name, None, PRIOR) for name in catalog.policies}
+    found = explain(decide(inputs, catalog, snapshots), catalog)
+    assert [(f["name"], f["value"], f["source"], f["age_seconds"]) for f in found["facts"]] == [
+        ("customer.nps", 3, "crm", 12.5),
+        ("customer.first_name", "(pii)", "crm", 12.5),
+        ("customer.plan", "Max", "store", None),
+        ("customer.spend", 2.5, "request", None),
+        ("context.intent", "cancel", "request", None),
+        ("customer.low", True, "derived", None),
+        ("consents.marketing", "given", "store", None),
+        ("consents.mail", "withdrawn", "crm", 12.5),
+    ]
+    assert found["degraded"] == ["sources.crm:stale"]
+    assert Inputs.from_json(inputs.to_json()) == inputs
+
+
 def test_what_is_left_but_held_back_says_why() -> None:
     document = catalog_document()
     for action in document["actions"]:

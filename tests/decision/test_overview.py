@@ -97,6 +97,24 @@ async def test_each_value_says_where_it_is_from_and_how_old(tmp_path: Path, crm:
     assert [response["outcome"] for response in recent["responses"]] == ["rejected"]
 
 
+async def test_an_explanation_says_where_facts_came_from(tmp_path: Path, crm: Crm) -> None:
+    async with running(tmp_path / "db", connections=CONNECTIONS) as service:
+        await service.publish(document())
+        await service.decide("bert", profile={"plan": "Max"})
+        later = await service.decide("bert", profile={"plan": "Max"})
+        path = f"/v1/decisions/{later['decision_id']}"
+        found = facts((await service.client.get(f"{path}/explanation")).json())
+        assert (await service.client.post(f"{path}/replay")).json()["identical"]
+    assert {name: (fact["value"], fact["source"]) for name, fact in found.items()} == {
+        "customer.nps": (4, "crm"),
+        "customer.plan": ("Max", "request"),
+        "customer.low": (True, "derived"),
+        "consents.mail": ("withdrawn", "crm"),
+    }
+    assert found["customer.nps"]["age_seconds"] >= 0
+    assert found["customer.plan"]["age_seconds"] is None
+
+
 async def test_a_source_that_fails_is_named_with_its_cause(tmp_path: Path, crm: Crm) -> None:
     crm.fails = True
     async with running(tmp_path / "db", connections=CONNECTIONS) as service:

@@ -45,9 +45,10 @@ def explain(decision: Decision, catalog: CompiledCatalog) -> dict[str, Any]:
 def _facts(inputs: Inputs, catalog: CompiledCatalog) -> Iterator[dict[str, Any]]:
     """All that was known, each with where it came from and how old it was, where a source was asked."""
     consents = {f"consents.{purpose.id}": purpose for purpose in catalog.model.purposes}
-    origins = {name: purpose.source for name, purpose in consents.items()}
-    origins |= {name: declared.origin for name, declared in catalog.declared.items()}
-    for name in (*inputs.facts, *(name for name, each in consents.items() if each.id in inputs.consents)):
+    origins = {name: declared.origin for name, declared in catalog.declared.items()}
+    origins |= {name: purpose.source for name, purpose in consents.items()}
+    known = {*inputs.facts, *(f"consents.{purpose}" for purpose in inputs.consents)}
+    for name in (name for name in origins if name in known):
         source = REQUEST if name in inputs.given else origins[name]
         yield {
             "name": name,

@@ -120,6 +120,8 @@ def _of_type(field: str, raw: object, declared: Declared) -> Value:
 def _text(field: str, raw: str) -> str:
     if len(raw) > MAX_STRING:
         raise FactError(field, f"a string has at most {MAX_STRING} characters")
+    if any("\ud800" <= character <= "\udfff" for character in raw) if not raw.isascii() else False:
+        raise FactError(field, "half of a surrogate pair is no character")
     if "\0" in raw:
         raise FactError(field, "a string has no null characters")
     return raw

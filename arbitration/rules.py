@@ -85,18 +85,31 @@ class Program:
 
     def number(self, activation: Any) -> float | None:
         """The expression's number, or None where it came to an error or to no finite number."""
-        result = self.expression.eval(activation).value()
-        if isinstance(result, int | float) and np.isfinite(result):
-            return float(result)
+        result = self._result(activation)
+        number = None if result is None else result.value()
+        if isinstance(number, int | float) and np.isfinite(number):
+            return float(number)
         return None
 
     def value(self, activation: Any) -> object | None:
         """What the expression came to, as plain Python, or None where it came to an error."""
-        result = self.expression.eval(activation)
-        if result.type() in (cel.Type.ERROR, cel.Type.UNKNOWN):
+        result = self._result(activation)
+        if result is None or result.type() in (cel.Type.ERROR, cel.Type.UNKNOWN):
             return None
         value: object = result.plain_value()
         return value
+
+    def truth(self, activation: Any) -> bool | None:
+        """Whether it holds, or None where it came to an error."""
+        result = self._result(activation)
+        holds = None if result is None else result.value()
+        return holds if isinstance(holds, bool) else None
+
+    def _result(self, activation: Any) -> Any:
+        try:
+            return self.expression.eval(activation)
+        except RuntimeError:  # a comprehension over more than the runtime goes through
+            return None
 
 
 class Language:
@@ -159,10 +172,10 @@ class Rules:
         status[-1] = Truth.TRUE
         for clause in clauses:
             program = self.programs[clause]
-            result = program.expression.eval(activation).value()
-            if result is True:
+            holds = program.truth(activation)
+            if holds:
                 status[clause] = Truth.TRUE
-            elif result is not False:
+            elif holds is None:
                 missing = any(name not in facts for name in program.names if name != "now")
                 status[clause] = Truth.MISSING if missing else Truth.ERROR
         return status

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -38,6 +39,7 @@ from decision.sources.web import ask, open_client
 DELAY = 0.005
 REQUESTS = 150
 CALLERS = (1, 8)
+LIBRARIES = ("httpx", "aiohttp", "httpx-aiohttp", "httpcore")
 AT_ONCE = (1, 8, 24)
 CALLS = 240
 SERVED = {
@@ -143,7 +145,11 @@ async def measure(directory: Path, rounds: int) -> str:
                 for at_once in AT_ONCE
             ),
             "",
-            f"{machine()}. {before}",
+            f"- {machine()}, {', '.join(f'{name} {version(name)}' for name in LIBRARIES)}",
+            f"- {before}",
+            "- with 8 callers service and client are busy all the time: what is waited for is the processor",
+            "",
+            "Repeat: `python benchmarks/gathering.py --write`.",
             "",
         ]
     )
@@ -207,7 +213,7 @@ async def _round(service: Context, callers: int, seen: Seen) -> None:
 async def _calls(url: str) -> list[float]:
     connection = Connection(url=SecretStr(url))
     found = []
-    async with open_client({}) as client:
+    async with open_client() as client:
         await ask(client, connection, "GET", "/warm")
         for _ in range(REQUESTS):
             began = time.perf_counter()
@@ -218,7 +224,7 @@ async def _calls(url: str) -> list[float]:
 
 async def _transports(url: str, spent: dict[tuple[str, int], list[float]]) -> None:
     connection = Connection(url=SecretStr(url))
-    for name, client in (("aiohttp", open_client({})), ("httpx", httpx.AsyncClient(timeout=None))):
+    for name, client in (("aiohttp", open_client()), ("httpx", httpx.AsyncClient(timeout=None))):
 
         async def call(client: httpx.AsyncClient, times: int) -> None:
             for _ in range(times):

@@ -110,8 +110,8 @@ class Deciding:
         content = _content_hash(request) if request.request_id is not None else ""
         if request.request_id is not None:
             # Of two customers that became one, each may have used the id: the one asked for comes first.
-            keys = sorted(subject.keys, key=lambda key: key != subject.asked_as)
-            earlier = await self._store.decision_of_request(tuple(keys), request.request_id)
+            keys = (subject.asked_as, *(key for key in subject.keys if key != subject.asked_as))
+            earlier = await self._store.decision_of_request(keys, request.request_id)
             if earlier is not None:
                 return _same_request(earlier, content).reply
         given, placements = _check(request, serving)

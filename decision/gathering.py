@@ -143,18 +143,24 @@ class _Round:
             await self._arrived[STORE].wait()
         for name in call.after:
             await self._arrived[name].wait()
-        source = self._sources[call.source.id]
-        key = self._key(call)
-        if source is None:
-            answer = Answer(None, cause=Cause.NOT_CONNECTED)
-        elif key is None:
-            answer = Answer(None, cause=Cause.MISSING_INPUT)
-        else:
-            answer = await source.get(key, self._budget.sources_by)
+        answer = await self._answer(call, self._sources[call.source.id])
         self._answers[call.source.id] = answer
         for name, raw in (answer.row or {}).items():
             self._admit(name, raw)
         self._arrived[call.source.id].set()
+
+    async def _answer(self, call: Call, source: Guarded | None) -> Answer:
+        if source is None:
+            return Answer(None, cause=Cause.NOT_CONNECTED)
+        answer = Answer(None, cause=Cause.MISSING_INPUT)
+        # A system that has not heard of a merge knows the customer by an id of before.
+        ids = self._subject.ids if "customer_id" in call.source.inputs.values() else self._subject.ids[:1]
+        for id in ids or (None,):
+            if (key := self._key(call, id)) is not None:
+                answer = await source.get(key, self._budget.sources_by)
+            if answer.cause != Cause.NOT_FOUND:
+                break
+        return answer
 
     def outcome(self) -> Gathered:
         """What came."""
@@ -175,18 +181,16 @@ class _Round:
             self._customer,
         )
 
-    def _key(self, call: Call) -> Key | None:
+    def _key(self, call: Call, customer_id: str | None) -> Key | None:
         names = call.source.inputs.values()
         known: Facts = {**self._facts, **self._given}
         if any(self._origin(name) == DERIVED and name not in known for name in names):
             known, _ = self._catalog.derivations.derive(known, self._now)
-        values = [self._input(name, known) for name in names]
+        values = [customer_id if name == "customer_id" else self._input(name, known) for name in names]
         key = tuple(value for value in values if value is not None)
         return key if len(key) == len(values) else None
 
     def _input(self, name: str, known: Facts) -> Value | None:
-        if name == "customer_id":
-            return self._subject.customer_id
         kind, _, rest = name.partition(".")
         return self._subject.identities.get(rest) if kind == "identity" else known.get(name)
 

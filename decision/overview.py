@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from arbitration.catalog.compile import CompiledCatalog
-from arbitration.facts import REQUEST, STORE, Value, rfc3339
+from arbitration.derived import Derivation
+from arbitration.facts import DERIVED, REQUEST, rfc3339
 from decision.gathering import Gathered, Gatherer, TimeBudget
 from decision.live import Live
 from decision.responding import treatments
@@ -18,6 +19,7 @@ from decision.storage.port import DecisionRecord, ResponseRecord, Store
 from decision.subjects import known
 
 _SECTIONS = {"customer": "attributes", "scores": "scores", "consents": "consents"}
+_UNKNOWN = (Cause.NOT_FOUND, Cause.MISSING_INPUT)
 _RECENT = 10
 _SECONDS = 2.0  # somebody looks at it: more patience than a decision has
 
@@ -48,17 +50,17 @@ class Overview:
         self._clock = clock
 
     async def of(self, customer_id: str) -> dict[str, Any] | None:
-        """The customer as `decision.messages.OverviewReply`; None where neither the store nor a source
-        knows them. Raises StoreUnavailable, and Rejected while no catalog is published."""
+        """The customer as `decision.messages.OverviewReply`; None where the store does not know them and
+        every source says the same. Raises StoreUnavailable, and Rejected while no catalog is published."""
         catalog = self._live.serving.published.compiled
         names = await self._store.names(customer_id)
         subject = known(names)
+        times = await self._store.as_of(names.customer_id)  # before the values: never newer than these
         now = self._clock()
         budget = TimeBudget(asyncio.get_running_loop().time(), _SECONDS)
         gathered = await self._gatherer.gather(catalog, subject, {}, now, budget)
-        if gathered.stored is None and not any(answer.row for answer in gathered.answers.values()):
+        if gathered.stored is None and all(answer.cause in _UNKNOWN for answer in gathered.answers.values()):
             return None
-        times = await self._store.as_of(names.customer_id)
         decisions, responses = await self._store.history(subject.keys, _RECENT)
         stored = gathered.stored
         return {
@@ -103,27 +105,43 @@ def recent(decisions: list[DecisionRecord], responses: list[ResponseRecord]) -> 
 def _told(
     catalog: CompiledCatalog, gathered: Gathered, times: Mapping[str, datetime], now: datetime
 ) -> Iterator[Told]:
-    origins = {name: fact.origin for name, fact in catalog.declared.items() if fact.origin != REQUEST}
+    origins = {name: fact.origin for name, fact in catalog.declared.items()}
     origins |= {f"consents.{purpose.id}": purpose.source for purpose in catalog.model.purposes}
-    values: dict[str, Value] = {
+    values: dict[str, object] = {
         **gathered.facts,
         **{f"consents.{purpose}": answer for purpose, answer in gathered.consents.items()},
     }
     unfit = {each.removesuffix(f":{Cause.BAD_VALUE}") for each in gathered.degraded}
+    found: dict[str, Told] = {}
     for name, origin in origins.items():
         answer = gathered.answers.get(origin)
-        cause = None if answer is None or answer.cause == Cause.STALE else answer.cause
-        if name not in values:
-            told = Cause.BAD_VALUE if name in unfit else cause
-            yield Told(name, None, origin, None, "missing", told)
+        if origin in (REQUEST, DERIVED):
             continue
-        if origin == STORE:
-            prefix, _, rest = name.partition(".")
-            as_of = times.get(f"{_SECTIONS[prefix]}.{rest}")
-        else:
-            as_of = now - timedelta(seconds=answer.age) if answer is not None else None
+        if name not in values:
+            cause = None if answer is None or answer.cause == Cause.STALE else answer.cause
+            told = Cause.BAD_VALUE if name in unfit else cause
+            found[name] = Told(name, None, origin, None, "missing", told)
+            continue
+        prefix, _, rest = name.partition(".")
+        as_of = times.get(f"{_SECTIONS[prefix]}.{rest}")
+        if answer is not None:
+            as_of = now - timedelta(seconds=answer.age)
         stale = answer is not None and answer.cause == Cause.STALE
-        yield Told(name, values[name], origin, as_of, "stale" if stale else "fresh", None)
+        found[name] = Told(name, values[name], origin, as_of, "stale" if stale else "fresh", None)
+    for each in (each for level in catalog.derivations.levels for each in level):
+        found[each.name] = _derived(each, values.get(each.name), found, unfit)
+    yield from (found[name] for name in origins if name in found)
+
+
+def _derived(each: Derivation, value: object, found: Mapping[str, Told], unfit: Collection[str]) -> Told:
+    """A derived value is as old as the oldest of what it was worked out from."""
+    if value is None:
+        cause = Cause.BAD_VALUE if each.name in unfit else None
+        return Told(each.name, None, DERIVED, None, "missing", cause)
+    used = [found[name] for name in each.program.names if name in found and found[name].value is not None]
+    stale = any(told.freshness == "stale" for told in used)
+    as_of = min((told.as_of for told in used if told.as_of is not None), default=None)
+    return Told(each.name, value, DERIVED, as_of, "stale" if stale else "fresh", None)
 
 
 def _fact(told: Told, now: datetime) -> dict[str, Any]:
@@ -133,7 +151,7 @@ def _fact(told: Told, now: datetime) -> dict[str, Any]:
         "value": rfc3339(value) if isinstance(value, datetime) else value,
         "source": told.source,
         "as_of": None if told.as_of is None else rfc3339(told.as_of),
-        "age_seconds": None if told.as_of is None else round((now - told.as_of).total_seconds(), 3),
+        "age_seconds": None if told.as_of is None else max(0.0, round((now - told.as_of).total_seconds(), 3)),
         "freshness": told.freshness,
         "cause": told.cause,
     }

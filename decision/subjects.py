@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from decision.storage.port import Identity, Names, Profiles
+from decision.storage.port import PSEUDONYM, Identity, Names, Profiles, pseudonym
 
 T = TypeVar("T")
 
@@ -19,9 +18,9 @@ class Subject:
     """A customer, or somebody known by an identity that leads to no customer.
 
     `keys`: what the ledger knows this subject by, the one to record it by first: the customer's id, the
-    ids that were merged into it, and a pseudonym for each identity, under which a stranger is recorded
-    until the identity proves to be a customer's. `asked_as`: the key for the name the request used.
-    `identities`: by type. `unresolved`: there was no time to find out who it is.
+    ids that were merged into it, and the pseudonyms it was recorded under while it was a stranger.
+    `asked_as`: the key for the name the request used. `identities`: by type. `unresolved`: there was no time
+    to find out who it is.
     """
 
     customer_id: str | None
@@ -30,6 +29,12 @@ class Subject:
     identities: Mapping[str, str] = field(default_factory=dict)
     degraded: tuple[str, ...] = ()
     unresolved: bool = False
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The customer's ids, the one it was asked for by first; a stranger has none."""
+        ids = (key for key in self.keys if not key.startswith(PSEUDONYM))
+        return tuple(sorted(ids, key=lambda id: id != self.asked_as))
 
 
 async def resolve(
@@ -58,20 +63,13 @@ async def resolve(
 def known(names: Names, asked_for: str | None = None, identity: Identity | None = None) -> Subject:
     """The subject that a customer is. `asked_for`: the id that was asked for (default: the customer's own);
     `identity`: the one that led to it, if one did."""
-    identities = names.identities
-    keys = (names.customer_id, *names.merged, *map(pseudonym, identities))
-    by_type = {each.type: each.value for each in reversed(identities)}
+    keys = (names.customer_id, *names.merged, *names.pseudonyms)
+    by_type = {each.type: each.value for each in reversed(names.identities)}
     asked_as = asked_for or names.customer_id
     if identity is not None:
         by_type[identity.type] = identity.value
         asked_as = pseudonym(identity)
     return Subject(names.customer_id, keys, asked_as, by_type)
-
-
-def pseudonym(identity: Identity) -> str:
-    """What stands for a customer id while there is none. It begins with a control character, which no
-    customer id has, and does not give the identity away."""
-    return "\x1f" + hashlib.blake2b(repr(identity).encode(), digest_size=16).hexdigest()
 
 
 async def within(deadline: float, read: Callable[[], Awaitable[T]]) -> T:

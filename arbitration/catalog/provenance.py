@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
+from urllib.parse import unquote
 
 from arbitration.catalog.model import Catalog, FactType
 from arbitration.catalog.problems import Path
@@ -119,8 +120,15 @@ def _untensored(type: str, source: OpenInferenceSource) -> str | None:
 def _placeholders(source: Source, index: int) -> Iterator[Fault]:
     base: Path = ("sources", index)
     if source.kind == "http":
-        field, texts = "path", [source.path, *strings(source.body)]
-        used = {name for text in texts for name in PLACEHOLDER.findall(text)}
+        field, used = "path", set(PLACEHOLDER.findall(source.path))
+        used |= {
+            name
+            for text in strings(source.body)
+            for name in PLACEHOLDER.findall(text)
+            if name in source.inputs
+        }
+        if any(unquote(segment) in (".", "..") for segment in source.path.partition("?")[0].split("/")):
+            yield (*base, field), "path", "a path has no steps up, which servers read as another path"
         if set(PLACEHOLDER.sub("", source.path)) & {"{", "}"}:
             yield (*base, field), "placeholder", "a brace stands without its other half"
     elif source.kind == "sql":

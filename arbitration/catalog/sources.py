@@ -8,9 +8,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from arbitration.catalog.scalars import DurationText, Id, Name
+from arbitration.catalog.scalars import Id, Name, duration
+
+
+def _within(shortest: str, longest: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if not duration(shortest) <= duration(text) <= duration(longest):
+            raise ValueError(f"must lie between {shortest} and {longest}")
+        return text
+
+    return AfterValidator(check)
+
 
 InputName = Annotated[
     str,
@@ -31,8 +41,8 @@ class Cache(_Part):
     `size`: the most answers kept; the one not used for longest goes first.
     """
 
-    ttl: DurationText
-    stale: DurationText = "0s"
+    ttl: Annotated[str, _within("1ms", "365d")]
+    stale: Annotated[str, _within("0s", "365d")] = "0s"
     size: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
 
 
@@ -41,14 +51,14 @@ class Breaker(_Part):
     tries whether it is back."""
 
     failures: Annotated[int, Field(ge=1, le=1_000_000)] = 5
-    rest: DurationText = "10s"
+    rest: Annotated[str, _within("10ms", "1d")] = "10s"
 
 
 class Batch(_Part):
     """Concurrent questions are asked in one call: as soon as there are `size`, or `wait` after the first."""
 
     size: Annotated[int, Field(ge=2, le=1_000)] = 32
-    wait: DurationText = "2ms"
+    wait: Annotated[str, _within("0ms", "60s")] = "2ms"
 
 
 class _Source(_Part):
@@ -64,7 +74,7 @@ class _Source(_Part):
     inputs: Annotated[dict[Name, InputName], Field(min_length=1)] = Field(
         default_factory=lambda: {"customer_id": "customer_id"}
     )
-    timeout: DurationText = "500ms"
+    timeout: Annotated[str, _within("1ms", "60s")] = "500ms"
     cache: Cache | None = None
     breaker: Breaker = Breaker()
     description: str = ""
@@ -78,7 +88,8 @@ class _Source(_Part):
 class HttpSource(_Source):
     """A JSON service. `{name}` in `path` (below the connection's URL) is an input, percent-encoded.
 
-    `body`: sent as JSON with POST; a string that is just `{name}` becomes the input as it is.
+    `body`: sent as JSON with POST; a string in it that is just `{name}` becomes the input as it is, and
+    braces around anything but an input stay what they are.
     A value's `path` is a JMESPath expression on the answer (default: its id).
     """
 

@@ -5,7 +5,6 @@ An id that was merged names its survivor, whose id is the one in every reply.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated
 
 import orjson
@@ -59,12 +58,17 @@ async def get_customer(customer_id: CustomerId, parts: Parts) -> OverviewReply:
 
 @router.put("/customers/{customer_id}", operation_id="putCustomer", responses=documented(400, 409, 413, 415))
 async def put_customer(customer_id: CustomerId, profile: CustomerMessage, parts: Parts) -> CustomerReply:
-    """Replaces the profile whole; the next decision sees it."""
+    """Replaces the profile whole; the next decision sees it.
+
+    Where other customers were merged into this one, nothing is removed, as each of their systems may tell
+    only what it knows: values given are set, identities are added, and a consent that is `withdrawn` stays so
+    until a PATCH says otherwise. The reply is the profile as it is stored then.
+    """
     customer = to_customer(customer_id, profile)
     _check(parts, customer)
     await parts.store.put_customers([customer], parts.clock())
-    names = await parts.store.names(customer_id)
-    return _reply(replace(customer, customer_id=names.customer_id))
+    stored = await parts.store.customer(customer_id)
+    return _reply(stored or customer)  # None: deleted meanwhile
 
 
 @router.patch(
@@ -126,7 +130,7 @@ async def history(
     openapi_extra=_LINES,
 )
 async def import_customers(request: Request, parts: Parts) -> Response:
-    """Imports profiles from a stream of NDJSON, one `{"customer_id": …, …}` a line; each is replaced whole.
+    """Imports profiles from a stream of NDJSON, one `{"customer_id": …, …}` a line; each is stored as by PUT.
 
     Faulty lines are reported and skipped; the others are kept.
     """

@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import SplitResult, urlsplit
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError
@@ -26,6 +27,41 @@ def _without_slash(url: SecretStr) -> SecretStr:
     return SecretStr(text.rstrip("/")) if text.startswith("http") else url
 
 
+def _reachable(url: SecretStr) -> SecretStr:
+    text = url.get_secret_value()
+    if text.startswith(("http://", "https://")):
+        parts = urlsplit(text)
+        odd = not parts.hostname or parts.query or parts.fragment or parts.username is not None
+        if odd or not _port(parts):
+            raise ValueError("must be https://host[:port][/prefix]; credentials go into headers")
+        return url
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        dialect = make_url(text).get_dialect()
+        dialect.import_dbapi()
+    except (SQLAlchemyError, ImportError, ValueError) as error:
+        message = "is neither https://host… nor a database URL whose driver is installed; a password in it"
+        raise ValueError(f"{message} is percent-encoded") from error
+    if not dialect.is_async:
+        raise ValueError("needs an async driver: postgresql+asyncpg://…, sqlite+aiosqlite:///…")
+    return url
+
+
+def _port(parts: SplitResult) -> bool:
+    try:
+        return parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+
+
+def _printable(header: SecretStr) -> SecretStr:
+    if not header.get_secret_value().isprintable():
+        raise ValueError("a header is one line of printable characters")
+    return header
+
+
 def _authority(file: Path) -> Path:
     try:
         ssl.create_default_context(cafile=file)
@@ -39,20 +75,22 @@ class Connection(BaseModel):
     async engine takes, `postgresql+asyncpg://user:password@host/name`.
 
     `headers` go with every call. `ca_file`: the authority that signed the server's certificate (default:
-    those the machine trusts). `calls`: the most calls at once.
+    those the machine trusts). `calls`: the most calls at once, for each source. `answer_bytes`: the most that
+    an answer may have; to read a large one holds up every other request.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    url: Annotated[SecretStr, AfterValidator(_without_slash)]
-    headers: dict[str, SecretStr] = Field(default_factory=dict)
+    url: Annotated[SecretStr, AfterValidator(_without_slash), AfterValidator(_reachable)]
+    headers: dict[str, Annotated[SecretStr, AfterValidator(_printable)]] = Field(default_factory=dict)
     ca_file: Annotated[Path, AfterValidator(_authority)] | None = None
     calls: Annotated[int, Field(ge=1, le=1_000)] = 32
+    answer_bytes: Annotated[int, Field(ge=1_024, le=16 * 1024 * 1024)] = 64 * 1024
 
     @property
     def web(self) -> bool:
-        """Whether it is one for HTTP, and names a host."""
-        return re.match(r"https?://[^/?#@]+", self.url.get_secret_value()) is not None
+        """Whether it is one for HTTP."""
+        return self.url.get_secret_value().startswith(("http://", "https://"))
 
     def plain_headers(self) -> dict[str, str]:
         """The headers as they are sent."""

@@ -58,7 +58,9 @@ class Feast:
             "entities": {name: [key[at] for key in keys] for at, name in enumerate(self._join_keys)},
             "full_feature_names": True,
         }
-        reply = await ask(self._client, self._connection, "POST", "/get-online-features", body=body)
+        reply = await ask(
+            self._client, self._connection, "POST", "/get-online-features", body=body, keys=len(keys)
+        )
         if reply is None:
             raise SourceFault(Cause.UNAVAILABLE, "the server has no such feature view")
         columns = _columns(reply, len(keys))

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from arbitration.catalog.scalars import duration
 from arbitration.catalog.sources import FeastSource, OpenInferenceSource
 from arbitration.catalog.sources import Source as Specification
+from arbitration.facts import MAX_STRING, MAX_STRINGS
 from decision.sources.breaker import Breaker
 from decision.sources.port import Cause, Key, Row, Source, SourceFault
 
@@ -56,6 +57,7 @@ class Guarded:
         self._most = 1 if batch is None else batch.size
         self._wait = 0.0 if batch is None else _seconds(batch.wait)
         self._gathering: _Batch | None = None
+        self._batches: set[asyncio.Task[Sequence[Row | None] | Cause]] = set()
         self._said: str | None = None
 
     async def get(self, key: Key, deadline: float) -> Answer:
@@ -84,9 +86,16 @@ class Guarded:
         except TimeoutError:
             return Answer(None, cause=Cause.TIMEOUT)
 
-    async def close(self) -> None:
-        """Lets the calls under way come to their end, for requests may wait for them, and closes."""
-        await asyncio.gather(*self._flights.values(), return_exceptions=True)
+    async def close(self, patience: float | None = None) -> None:
+        """Lets the calls under way come to their end, for requests may wait for them, and closes.
+
+        `patience`: for how many seconds; then they are ended. May be called again, with less of it.
+        """
+        while under_way := {*self._flights.values(), *self._batches}:
+            _, late = await asyncio.wait(under_way, timeout=patience)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
         await self._source.close()
 
     def _start(self, key: Key) -> asyncio.Task[Answer]:
@@ -115,6 +124,8 @@ class Guarded:
         if batch is None:
             batch = self._gathering = _Batch([], asyncio.Event())
             batch.call = asyncio.create_task(self._send(batch))
+            self._batches.add(batch.call)
+            batch.call.add_done_callback(self._batches.discard)
         place = len(batch.keys)
         batch.keys.append(key)
         if len(batch.keys) == self._most:
@@ -139,16 +150,22 @@ class Guarded:
         asked = ill = False
         outcome: Sequence[Row | None] | Cause = Cause.TIMEOUT
         try:
-            async with asyncio.timeout(self._timeout), self._slots:
+            async with asyncio.timeout(self._timeout):
+                await self._slots.acquire()
+            try:
                 if self._breaker.holds_back(began):  # it has opened while this call waited for its turn
                     outcome = Cause.CIRCUIT_OPEN
                     return outcome
                 asked = ill = True
-                rows = await self._source.fetch(keys)
+                # All its time from here: the wait for a turn is ours, and says nothing of the source.
+                async with asyncio.timeout(self._timeout):
+                    rows = await self._source.fetch(keys)
+            finally:
+                self._slots.release()
             if len(rows) != len(keys):
                 raise RuntimeError("an answer is one row for each key")
             self._said, ill = None, False
-            outcome = [row or None for row in rows]  # to know nothing of a customer is not to know them
+            outcome = [_bounded(row) or None for row in rows]
         except TimeoutError:
             pass
         except SourceFault as fault:
@@ -164,7 +181,7 @@ class Guarded:
             outcome = Cause.UNAVAILABLE
         finally:
             # Also where the task was cancelled: the breaker waits for the outcome of the call it allowed.
-            result = outcome if isinstance(outcome, Cause) else "ok"
+            result = _named(outcome)
             self._judge(began, result, asked=asked, ill=ill)
             self._report(self.id, result, loop.time() - began)
         return outcome
@@ -187,6 +204,24 @@ class _Batch:
     keys: list[Key]
     full: asyncio.Event
     call: asyncio.Task[Sequence[Row | None] | Cause] | None = None
+
+
+def _named(outcome: Sequence[Row | None] | Cause) -> str:
+    if isinstance(outcome, Cause):
+        return outcome
+    return "ok" if any(outcome) else Cause.NOT_FOUND
+
+
+def _bounded(row: Row | None) -> Row:
+    """The row as it is kept: a value that no declared type admits anyway needs no place in the cache. To know
+    nothing of a customer is not to know them."""
+    return {name: {} if _large(value) else value for name, value in (row or {}).items()}
+
+
+def _large(value: object) -> bool:
+    if isinstance(value, list):
+        return len(value) > MAX_STRINGS or any(map(_large, value))
+    return isinstance(value, dict) or (isinstance(value, str) and len(value) > MAX_STRING)
 
 
 def _seconds(text: str) -> float:

@@ -9,12 +9,12 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import httpx
-import jmespath
 
 from arbitration.catalog.provenance import PLACEHOLDER
 from arbitration.catalog.sources import HttpSource
 from arbitration.facts import Value, rfc3339
 from decision.sources.connections import Connection
+from decision.sources.jmes import selector
 from decision.sources.port import Cause, Key, Row, Served, SourceFault
 from decision.sources.web import ask
 
@@ -36,7 +36,7 @@ class Http:
         self._connection = connection
         self._client = client
         self._select: list[tuple[str, Callable[[Any], Any]]] = [
-            (each.name, jmespath.compile(each.path).search) for each in served
+            (each.name, selector(each.path)) for each in served
         ]
 
     async def fetch(self, keys: Sequence[Key]) -> list[Row | None]:
@@ -54,11 +54,7 @@ class Http:
         answer = await ask(self._client, self._connection, spec.method, path, body=body)
         if answer is None:
             return None
-        try:
-            found = {name: search(answer) for name, search in self._select}
-        except jmespath.exceptions.JMESPathError as error:
-            # An answer of another shape than the expression is for, a text where it takes a length.
-            raise SourceFault(Cause.BAD_REPLY, f"the answer does not fit: {type(error).__name__}") from error
+        found = {name: select(answer) for name, select in self._select}
         return {name: value for name, value in found.items() if value is not None}
 
 
@@ -97,6 +93,6 @@ def _filled(node: Any, values: Mapping[str, Value]) -> Any:
         return [_filled(value, values) for value in node]
     if not isinstance(node, str):
         return node
-    if (whole := _WHOLE.match(node)) is not None:
+    if (whole := _WHOLE.match(node)) is not None and whole[1] in values:
         return values[whole[1]]
-    return PLACEHOLDER.sub(lambda match: _text(values[match[1]]), node)
+    return PLACEHOLDER.sub(lambda match: _text(values[match[1]]) if match[1] in values else match[0], node)

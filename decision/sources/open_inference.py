@@ -57,7 +57,7 @@ class OpenInference:
     async def fetch(self, keys: Sequence[Key]) -> Sequence[Row | None]:
         """One call for all keys. Raises SourceFault; a model that the server does not have is UNAVAILABLE."""
         body = {"inputs": self._inputs(keys), "outputs": self._outputs}
-        reply = await ask(self._client, self._connection, "POST", self._path, body=body)
+        reply = await ask(self._client, self._connection, "POST", self._path, body=body, keys=len(keys))
         if reply is None:
             raise SourceFault(Cause.UNAVAILABLE, "the server has no such model")
         tables = {one["name"]: _table(reply, one["name"], len(keys)) for one in self._outputs}

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence, Set
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arbitration.catalog.compile import CompiledCatalog
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_PATIENCE = 2.0
+
 
 class Sources:
     """Makes each source once. Belongs to one event loop; to be closed."""
@@ -29,10 +32,10 @@ class Sources:
     def __init__(self, connections: Connections, report: Report) -> None:
         self._connections = connections
         self._report = report
-        self._client: httpx.AsyncClient | None = None
+        self._clients: dict[Path | None, httpx.AsyncClient] = {}
         self._made: dict[str, Guarded | None] = {}
         self._plans: dict[str, dict[str, Guarded | None]] = {}
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing: dict[asyncio.Task[None], Guarded] = {}
 
     async def prepare(self, catalog: CompiledCatalog) -> None:
         """Does what takes long beside the event loop, so that the first decision does not pay for it."""
@@ -43,22 +46,27 @@ class Sources:
             if call.source.kind == "sql"
             and (connection := self._connections.get(call.source.connected_as)) is not None
         ]
-        await asyncio.to_thread(_import, kinds, databases)
+        try:
+            await asyncio.to_thread(_import, kinds, databases)
+        except Exception as error:  # noqa: BLE001  # then the first call is slow, or says what is wrong
+            log.error("what the sources need could not be made ready: %s", type(error).__name__)
         self.of(catalog)
 
     def of(self, catalog: CompiledCatalog) -> Mapping[str, Guarded | None]:
         """The sources of a catalog by id; None stands for one that the service has no connection for."""
         if catalog.version not in self._plans:
             self._take_up(catalog)
-        return self._plans[catalog.version]
+        plan = self._plans[catalog.version] = self._plans.pop(catalog.version)  # the last one is in use
+        return plan
 
     async def close(self) -> None:
-        """Lets the calls under way come to their end and closes every connection."""
+        """Lets the calls under way come to their end, for a while, and closes every connection."""
         made, self._made, self._plans = self._made, {}, {}
-        await asyncio.gather(*(each.close() for each in made.values() if each is not None), *self._closing)
-        if self._client is not None:
-            await self._client.aclose()
-            self._client = None
+        open_still = [*(each for each in made.values() if each is not None), *self._closing.values()]
+        await asyncio.gather(*(each.close(_PATIENCE) for each in open_still), *self._closing)
+        clients, self._clients = self._clients, {}
+        for client in clients.values():
+            await client.aclose()
 
     def _take_up(self, catalog: CompiledCatalog) -> None:
         plan: dict[str, Guarded | None] = {}
@@ -76,21 +84,26 @@ class Sources:
                 del self._made[name]
                 if source is not None:
                     task = asyncio.create_task(source.close())
-                    self._closing.add(task)
-                    task.add_done_callback(self._closing.discard)
+                    self._closing[task] = source
+                    task.add_done_callback(self._closing.pop)
 
     def _make(self, call: Call, catalog: CompiledCatalog) -> Guarded | None:
         specification = call.source
         connection = self._connections.get(specification.connected_as)
-        if connection is None or (specification.kind != "sql" and not connection.web):
+        if connection is None or connection.web == (specification.kind == "sql"):
             log.error(
-                "source %s: there is no %s connection '%s'; what it serves is missing",
+                "source %s: there is no %s connection '%s' (there are: %s); what it serves is missing",
                 specification.id,
-                specification.kind,
+                "database" if specification.kind == "sql" else "web",
                 specification.connected_as,
+                ", ".join(self._connections) or "none",
             )
             return None
-        source = self._source(call, connection, catalog)
+        try:
+            source = self._source(call, connection, catalog)
+        except Exception as error:  # noqa: BLE001  # one source must not keep a whole catalog from being served
+            log.error("source %s cannot be made: %s", specification.id, type(error).__name__)
+            return None
         return Guarded(specification, source, connection.calls, self._report)
 
     def _source(self, call: Call, connection: Connection, catalog: CompiledCatalog) -> Source:
@@ -99,26 +112,27 @@ class Sources:
         if isinstance(specification, HttpSource):
             from decision.sources.http import Http
 
-            return Http(specification, call.serves, connection, self._http())
+            return Http(specification, call.serves, connection, self._http(connection))
         if isinstance(specification, FeastSource):
             from decision.sources.feast import Feast
 
-            return Feast(specification, call.serves, connection, self._http())
+            return Feast(specification, call.serves, connection, self._http(connection))
         if isinstance(specification, OpenInferenceSource):
             from decision.sources.open_inference import OpenInference
 
             types = _input_types(call, catalog)
-            return OpenInference(specification, call.serves, connection, self._http(), types)
+            return OpenInference(specification, call.serves, connection, self._http(connection), types)
         from decision.sources.sql import Sql
 
         return Sql(specification, call.serves, connection)
 
-    def _http(self) -> httpx.AsyncClient:
-        if self._client is None:
+    def _http(self, connection: Connection) -> httpx.AsyncClient:
+        """The one client that all share, but for those whose servers an authority of their own has signed."""
+        if connection.ca_file not in self._clients:
             from decision.sources.web import open_client
 
-            self._client = open_client(self._connections)
-        return self._client
+            self._clients[connection.ca_file] = open_client(connection.ca_file)
+        return self._clients[connection.ca_file]
 
 
 def _spelled(call: Call, catalog: CompiledCatalog) -> str:

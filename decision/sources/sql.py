@@ -183,7 +183,7 @@ class Sql:
             if (count := columns.count(value.path)) != 1:
                 raise SourceFault(Cause.BAD_REPLY, f"{count or 'no'} columns are named {value.path!r}")
         if len(rows) > 1:
-            raise SourceFault(Cause.BAD_REPLY, "more than one row")
+            raise SourceFault(Cause.BAD_REPLY, "more than one row", ill=False)
         if not rows:
             return None
         found = dict(zip(columns, rows[0], strict=True))
@@ -206,7 +206,7 @@ def driver(url: str) -> None:
     from sqlalchemy import make_url
     from sqlalchemy.exc import SQLAlchemyError
 
-    with suppress(SQLAlchemyError, ImportError):
+    with suppress(SQLAlchemyError, ImportError, ValueError):
         make_url(url).get_dialect().import_dbapi()
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 
 from decision.errors import StoreUnavailable
+from decision.storage.port import Identity, pseudonym
 
 _OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
 
@@ -27,11 +28,15 @@ def migrate(connection: sqlite3.Connection, wait: float = 5.0) -> None:
     `connection` must be in autocommit mode (`isolation_level=None`). Several processes may do this on
     the same new file at once: each migration is applied by whoever gets the write lock first. Waits up
     to `wait` seconds for that lock. Raises StoreUnavailable where the file cannot be used.
+
+    Migrations may call `pseudonym(type, value)`, which SQL cannot work out; `connection` knows it from then
+    on. Tables, indexes and triggers must not: no other connection knows it.
     """
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         raise StoreUnavailable(f"SQLite {sqlite3.sqlite_version} is too old: 3.37 or newer is needed")
     try:
         connection.execute(f"PRAGMA busy_timeout = {int(wait * 1000)}")
+        connection.create_function("pseudonym", 2, _pseudonym, deterministic=True)
         _refuse_newer(connection)
         _use_wal(connection, wait)
         for number, name, sql in migrations():
@@ -40,6 +45,10 @@ def migrate(connection: sqlite3.Connection, wait: float = 5.0) -> None:
         _refuse_newer(connection)
     except sqlite3.Error as error:
         raise StoreUnavailable(f"the database cannot be prepared: {error}") from error
+
+
+def _pseudonym(type: str, value: str) -> str:
+    return pseudonym(Identity(type, value))
 
 
 def _use_wal(connection: sqlite3.Connection, wait: float) -> None:

@@ -6,6 +6,7 @@ durable. All times are timezone-aware UTC. Every method may raise `StoreUnavaila
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,6 +21,18 @@ class Identity:
 
     type: str
     value: str
+
+
+PSEUDONYM = "\x1f"
+"""What every pseudonym begins with, and no customer id."""
+
+
+def pseudonym(identity: Identity) -> str:
+    """What stands for a customer id where an identity leads to nobody; it does not give the identity away.
+
+    Stores keep it: it is never to change.
+    """
+    return PSEUDONYM + hashlib.blake2b(repr(identity).encode(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +57,18 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What a customer is known by: `customer_id`, the ids ever merged into it, its identities; both sorted.
+    """What a customer is known by: `customer_id`, the ids ever merged into it, the pseudonyms it was recorded
+    under while it was a stranger, its identities; all sorted.
 
-    A customer id that was merged names its survivor ever after, which is the `customer_id` here. Ledger and
-    stops are kept under the id they were recorded for, so they are read by all of them.
+    A customer id that was merged names its survivor ever after, which is the `customer_id` here. So does the
+    `pseudonym` of an identity, from when it first became a customer's: that one keeps what was recorded under
+    it for good, also where the identity goes to another customer later, who has no part in it. Ledger and
+    stops are kept under the key they were recorded for, so they are read by all of them.
     """
 
     customer_id: str
     merged: tuple[str, ...] = ()
+    pseudonyms: tuple[str, ...] = ()
     identities: tuple[Identity, ...] = ()
 
 
@@ -68,10 +85,10 @@ class Stop:
 class DecisionRecord:
     """One answered request, with all that is needed to answer it again.
 
-    `customer_id` is a pseudonym of the identity, which no customer id can equal, where the request named
-    nobody we know. `request_hash` is the hash of the request's
-    content, to tell a retry from another request under the same `request_id`. `snapshots` maps policy
-    to snapshot version. `inputs` and `reply` are JSON bytes; `reply` is byte for byte what was sent.
+    `customer_id` is the `pseudonym` of the identity where the request named nobody we know. `request_hash` is
+    the hash of the request's content, to tell a retry from another request under the same `request_id`.
+    `snapshots` maps policy to snapshot version. `inputs` and `reply` are JSON bytes; `reply` is byte for byte
+    what was sent.
     """
 
     decision_id: str
@@ -155,7 +172,8 @@ class Profiles(Protocol):
     """Customers, their names elsewhere, and what rests for them.
 
     Wherever a customer id is given, one that was merged stands for its survivor; ids in what is returned
-    are survivors'. Only `stops` takes its keys as they are.
+    are survivors'. Only `stops` takes its keys as they are. By whatever method an identity becomes a
+    customer's, its pseudonym does too, unless it is one's already.
     """
 
     async def customer(self, customer_id: str) -> Customer | None:
@@ -182,8 +200,11 @@ class Profiles(Protocol):
     async def put_customers(self, customers: Sequence[Customer], at: datetime) -> None:
         """Replaces (or creates) each profile whole, all or none; `at`: when its values were told.
 
-        The last one wins where a customer is given twice, be it under two ids. Raises Conflict (field
-        `identities`) where an identity belongs to another customer.
+        The last one wins where a customer is given twice. But a profile that others were merged into is never
+        replaced, under whichever of its ids it is given: each of its systems tells only what it knows. Values
+        given are set, none is removed, identities are added, and a consent that is `withdrawn` stays so,
+        until `patch_customers` says otherwise. Raises Conflict (field `identities`) where an identity belongs
+        to another customer.
         """
 
     async def patch_customers(self, changes: Sequence[Change], at: datetime) -> list[Customer]:
@@ -204,9 +225,9 @@ class Profiles(Protocol):
         """
 
     async def delete_customer(self, customer_id: str) -> bool:
-        """Removes profile, identities, and the stops of the customer's id and of every id merged into it.
+        """Removes profile, identities, and the stops of the customer's id, merged ids and pseudonyms.
 
-        Merged ids still name this customer. False if there was no profile.
+        These still name this customer. False if there was no profile.
         """
 
 
@@ -216,8 +237,10 @@ class Ledger(Protocol):
     async def commit_decisions(self, records: Sequence[DecisionRecord]) -> list[DecisionRecord]:
         """Commits each record, or finds the one committed earlier with its customer and `request_id`.
 
-        Returns, per record, the one that is in the ledger (the first wins; also within one call). Raises
-        Conflict (field `decision_id`) where an id was used before for another decision.
+        It is looked for under all names of that customer, as a merge may have come between: under the
+        record's own first, else the earliest. Returns, per record, the one that is in the ledger (the first
+        wins; also within one call). Raises Conflict (field `decision_id`) where an id was used before for
+        another decision.
         """
 
     async def decision(self, decision_id: str) -> DecisionRecord | None:

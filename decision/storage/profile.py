@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from decision.storage.port import Change, Customer, Identity
@@ -36,6 +36,18 @@ def patched(profile: Profile, change: Change, at: int) -> Profile:
     result = _customer(stored.customer_id, sections, tuple(identities))
     told = {**profile.told, **dict.fromkeys(names_in(given), at)}
     return Profile(result, {name: told[name] for name in names_in(result)})
+
+
+def retold(profile: Profile, given: Customer, at: int) -> Profile:
+    """The profile after one of several systems told `at` all it knows: what it leaves out is not gone, and
+    what another has withdrawn stays `withdrawn`."""
+    stored = profile.customer.consents
+    consents = {
+        purpose: answer
+        for purpose, answer in given.consents.items()
+        if stored.get(purpose) != "withdrawn" or answer == "withdrawn"
+    }
+    return patched(profile, Change(replace(given, consents=consents)), at)
 
 
 def joined(ours: Profile, theirs: Profile) -> Profile:

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from decision.storage.port import (
+    PSEUDONYM,
     Customer,
     DecisionRecord,
     Identity,
@@ -87,8 +88,11 @@ def profile_row(profile: Profile) -> Row:
 
 
 def names(row: Row) -> Names:
-    """From (customer_id, merged as a JSON list, identities as a JSON list of pairs)."""
-    return Names(row[0], tuple(sorted(orjson.loads(row[1]))), _identities(orjson.loads(row[2])))
+    """From (customer_id, its other keys as a JSON list, identities as a JSON list of pairs)."""
+    keys: list[str] = sorted(orjson.loads(row[1]))
+    merged = tuple(key for key in keys if not key.startswith(PSEUDONYM))
+    pseudonyms = tuple(key for key in keys if key.startswith(PSEUDONYM))
+    return Names(row[0], merged, pseudonyms, _identities(orjson.loads(row[2])))
 
 
 def _identities(pairs: list[list[str]]) -> tuple[Identity, ...]:

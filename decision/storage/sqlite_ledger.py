@@ -10,10 +10,19 @@ from decision.errors import Conflict
 from decision.storage import rows
 from decision.storage.port import DecisionRecord, ResponseRecord
 from decision.storage.sqlite_connections import Connections
+from decision.storage.sqlite_merges import SURVIVOR
 
 _INSERT_DECISION = f"INSERT INTO decisions ({rows.DECISION}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _BY_ID = f"SELECT {rows.DECISION} FROM decisions WHERE decision_id = ?"
-_BY_REQUEST = f"SELECT {rows.DECISION} FROM decisions WHERE customer_id = ? AND request_id = ?"
+_BY_REQUEST = f"""
+    SELECT {rows.DECISION} FROM decisions WHERE seq = (
+        SELECT seq FROM (
+            SELECT ?1 AS name UNION ALL SELECT {SURVIVOR}
+            UNION ALL SELECT customer_id FROM merges WHERE survivor = {SURVIVOR}
+        ) CROSS JOIN decisions
+         WHERE customer_id = name AND request_id = ?2 ORDER BY customer_id <> ?1, seq LIMIT 1
+    )
+"""
 _BY_REQUEST_OF_ANY = f"""
     SELECT {rows.DECISION} FROM decisions WHERE seq = (
         SELECT seq FROM json_each(?) AS keys CROSS JOIN decisions
@@ -71,19 +80,16 @@ class SqliteLedger(Connections):
 def _commit_decisions(
     given: Sequence[tuple[DecisionRecord, rows.Row]], connection: sqlite3.Connection
 ) -> list[DecisionRecord]:
-    return [
-        record
-        if connection.execute(f"{_INSERT_DECISION} ON CONFLICT DO NOTHING", row).rowcount
-        else _earlier(connection, record)
-        for record, row in given
-    ]
+    return [_commit_decision(connection, record, row) for record, row in given]
 
 
-def _earlier(connection: sqlite3.Connection, record: DecisionRecord) -> DecisionRecord:
-    """The record that was there first, in the way of `record`."""
-    row = connection.execute(_BY_REQUEST, (record.customer_id, record.request_id)).fetchone()
-    if row is not None:
-        return rows.decision(row)
+def _commit_decision(connection: sqlite3.Connection, record: DecisionRecord, row: rows.Row) -> DecisionRecord:
+    if record.request_id is not None:
+        earlier = connection.execute(_BY_REQUEST, (record.customer_id, record.request_id)).fetchone()
+        if earlier is not None:
+            return rows.decision(earlier)
+    if connection.execute(f"{_INSERT_DECISION} ON CONFLICT DO NOTHING", row).rowcount:
+        return record
     same = rows.decision(connection.execute(_BY_ID, (record.decision_id,)).fetchone())
     if same != record:
         raise Conflict("decision_id", f"decision {record.decision_id} is in the ledger with other content")

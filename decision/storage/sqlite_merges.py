@@ -1,6 +1,7 @@
 """Merges in SQLite: which customer an id names, and how two become one.
 
-A survivor is never merged itself and every identity belongs to a survivor: so one look-up finds it.
+A stranger who proves to be a customer is merged too: `merges` has the pseudonym as it has ids. A survivor is
+never merged itself and every identity belongs to a survivor: so one look-up finds it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 
 from decision.storage import rows
-from decision.storage.port import Customer, Identity, Names
+from decision.storage.port import Customer, Identity, Names, pseudonym
 from decision.storage.profile import Profile, joined
 
 SURVIVOR = "coalesce((SELECT survivor FROM merges WHERE customer_id = ?1), ?1)"
@@ -18,6 +19,11 @@ NAMES = f"""
            (SELECT json_group_array(customer_id) FROM merges WHERE survivor = id),
            (SELECT json_group_array(json_array(type, value)) FROM identities WHERE customer_id = id)
       FROM (SELECT {SURVIVOR} AS id)
+"""
+# Pseudonyms begin with a control character, so they sort before ids: however many, none is looked at.
+SHARED = """
+    SELECT value FROM json_each(?) AS given
+     WHERE EXISTS (SELECT 1 FROM merges WHERE survivor = given.value AND customer_id >= ' ')
 """
 CUSTOMER_ROW = """
     customer_id, attributes, scores, consents,
@@ -42,6 +48,19 @@ def survivors(connection: sqlite3.Connection, customer_ids: Sequence[str]) -> di
         (rows.text(list(customer_ids)),),
     )
     return dict(found.fetchall())
+
+
+def shared(connection: sqlite3.Connection, customer_ids: Sequence[str]) -> set[str]:
+    """Those of many customers that other customers were merged into."""
+    return {id for (id,) in connection.execute(SHARED, (rows.text(list(customer_ids)),))}
+
+
+def keep_pseudonyms(connection: sqlite3.Connection, owned: Iterable[tuple[str, Identity]], at: int) -> None:
+    """Each customer has been the stranger that its identities stood for, unless another has been."""
+    connection.executemany(
+        "INSERT INTO merges (customer_id, survivor, merged_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+        [(pseudonym(identity), id, at) for id, identity in owned],
+    )
 
 
 def read_profile(connection: sqlite3.Connection, customer_id: str) -> Profile:
@@ -79,6 +98,7 @@ def merge(customer_id: str, identities: Sequence[Identity], at: int, connection:
             profile = joined(profile, read_profile(connection, row[0]))
             _absorb(connection, survivor, row[0], at)
     write_customers(connection, [rows.profile_row(profile)])
+    keep_pseudonyms(connection, [(survivor, identity) for identity in identities], at)
     return rows.names(connection.execute(NAMES, (survivor,)).fetchone())
 
 

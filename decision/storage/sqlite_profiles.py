@@ -10,14 +10,16 @@ from functools import partial
 from decision.errors import Conflict
 from decision.storage import rows
 from decision.storage.port import Change, Customer, Identity, Names, Stop
-from decision.storage.profile import patched
+from decision.storage.profile import patched, retold
 from decision.storage.sqlite_connections import Connections
 from decision.storage.sqlite_merges import (
     CUSTOMER_ROW,
     NAMES,
     SURVIVOR,
+    keep_pseudonyms,
     merge,
     read_profile,
+    shared,
     survivor_of,
     survivors,
     write_customers,
@@ -81,15 +83,31 @@ class SqliteProfiles(Connections):
 def _put(given: Sequence[Customer], at: int, connection: sqlite3.Connection) -> None:
     ids = [each.customer_id for each in given]
     now_named = survivors(connection, ids)
-    by_id = {now_named.get(id, id): each for id, each in zip(ids, given, strict=True)}
-    write_customers(connection, [rows.customer_row(id, each, at) for id, each in by_id.items()])
+    named = [(now_named.get(id, id), each) for id, each in zip(ids, given, strict=True)]
+    joint = shared(connection, [id for id, _ in named])
+    whole = {id: each for id, each in named if id not in joint}
+    write_customers(connection, [rows.customer_row(id, each, at) for id, each in whole.items()])
+    told = [(id, each) for id, each in named if id in joint]
+    for id, each in told:
+        write_customers(connection, [rows.profile_row(retold(read_profile(connection, id), each, at))])
+    told += whole.items()
+    owned = [(id, identity) for id, each in told for identity in each.identities]
+    before, now = _owned(connection, [id for id, _ in told]), set(owned)
     # All are dropped before any is added, so that an identity may move between two customers of one call.
-    connection.execute(
-        "DELETE FROM identities WHERE customer_id IN (SELECT value FROM json_each(?))",
-        (rows.text(list(by_id)),),
+    connection.executemany(
+        "DELETE FROM identities WHERE type = ? AND value = ?",
+        [(gone.type, gone.value) for id, gone in before - now if id in whole],
     )
-    for id, each in by_id.items():
-        _identify(connection, id, each.identities)
+    _identify(connection, [each for each in owned if each not in before], at)
+
+
+def _owned(connection: sqlite3.Connection, customer_ids: Sequence[str]) -> set[tuple[str, Identity]]:
+    found = connection.execute(
+        "SELECT customer_id, type, value FROM identities"
+        " WHERE customer_id IN (SELECT value FROM json_each(?))",
+        (rows.text(list(customer_ids)),),
+    )
+    return {(id, Identity(type, value)) for id, type, value in found}
 
 
 def _patch(changes: Sequence[Change], at: int, connection: sqlite3.Connection) -> list[Customer]:
@@ -99,7 +117,8 @@ def _patch(changes: Sequence[Change], at: int, connection: sqlite3.Connection) -
 def _patch_one(connection: sqlite3.Connection, change: Change, at: int) -> Customer:
     profile = patched(read_profile(connection, change.customer.customer_id), change, at)
     write_customers(connection, [rows.profile_row(profile)])
-    _identify(connection, profile.customer.customer_id, change.customer.identities)
+    id = profile.customer.customer_id
+    _identify(connection, [(id, identity) for identity in change.customer.identities], at)
     return profile.customer
 
 
@@ -114,8 +133,8 @@ def _delete(customer_id: str, connection: sqlite3.Connection) -> bool:
     return connection.execute("DELETE FROM customers WHERE customer_id = ?", (id,)).rowcount == 1
 
 
-def _identify(connection: sqlite3.Connection, customer_id: str, identities: Sequence[Identity]) -> None:
-    for identity in identities:
+def _identify(connection: sqlite3.Connection, owned: Sequence[tuple[str, Identity]], at: int) -> None:
+    for customer_id, identity in owned:
         changed = connection.execute(
             "INSERT INTO identities (type, value, customer_id) VALUES (?, ?, ?)"
             " ON CONFLICT (type, value) DO UPDATE SET customer_id = excluded.customer_id"
@@ -125,3 +144,4 @@ def _identify(connection: sqlite3.Connection, customer_id: str, identities: Sequ
         if not changed:
             # The value is personal: the message names the type only, as it may be logged or shown.
             raise Conflict("identities", f"an identity of type {identity.type} belongs to another customer")
+    keep_pseudonyms(connection, owned, at)

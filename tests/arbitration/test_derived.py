@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from support import NOW, catalog_document
 
+from arbitration import PRIOR, Inputs, decide, explain, serve
 from arbitration.catalog.compile import CompiledCatalog, compile_document
 from arbitration.catalog.problems import Source
 from arbitration.facts import Value
@@ -85,6 +86,25 @@ def test_what_comes_to_nothing_that_fits_is_named(part: dict[str, Any], nps: int
     catalog = compiled(part)
     facts = {"customer.nps": nps}
     assert catalog.derivations.derive(facts, NOW) == (facts, ("customer.it",))
+
+
+def test_a_rule_that_goes_through_too_much_is_an_error_and_no_exception() -> None:
+    document = with_derived(
+        derived("many", "strings", "customer.interests"),
+        derived("both", "bool", "customer.interests.exists(a, customer.many.exists(b, a == b + 'x'))"),
+    )
+    document["actions"][0]["eligibility"] = [document["attributes"][8]["derive"]]
+    document["actions"][0]["value"] = f"{document['attributes'][8]['derive']} ? 1.0 : 2.0"
+    catalog = compile_document(document)
+    facts = {"customer.interests": tuple(f"i{n}" for n in range(256))}
+    known, unfit = catalog.derivations.derive(facts, NOW)
+    assert "customer.both" not in known
+    assert unfit == ("customer.both",)
+    inputs = Inputs("d", NOW, "anna", "agent", (("panel", 3),), known)
+    snapshots = {name: serve(catalog, name, None, PRIOR) for name in catalog.policies}
+    (placement,) = explain(decide(inputs, catalog, snapshots), catalog)["placements"]
+    reasons = {each["action"]: each["reason"] for each in placement["removed"]}
+    assert reasons["renew_12"] == "rule_error"
 
 
 def test_a_given_value_overrides_and_is_built_upon() -> None:

@@ -143,12 +143,12 @@ def test_what_was_known_says_from_where_and_how_old() -> None:
     snapshots = {name: serve(catalog, name, None, PRIOR) for name in catalog.policies}
     found = explain(decide(inputs, catalog, snapshots), catalog)
     assert [(f["name"], f["value"], f["source"], f["age_seconds"]) for f in found["facts"]] == [
-        ("customer.nps", 3, "crm", 12.5),
         ("customer.first_name", "(pii)", "crm", 12.5),
+        ("customer.nps", 3, "crm", 12.5),
         ("customer.plan", "Max", "store", None),
         ("customer.spend", 2.5, "request", None),
-        ("context.intent", "cancel", "request", None),
         ("customer.low", True, "derived", None),
+        ("context.intent", "cancel", "request", None),
         ("consents.marketing", "given", "store", None),
         ("consents.mail", "withdrawn", "crm", 12.5),
     ]

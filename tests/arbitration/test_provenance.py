@@ -74,6 +74,16 @@ def test_a_source_serves_what_names_it() -> None:
     assert by_id["model"].serves == (Served("scores.churn", "double", "proba[1]"),)
 
 
+def test_a_body_may_have_braces_of_its_own() -> None:
+    document = sourced()
+    document["sources"][3] |= {
+        "method": "POST",
+        "path": "/graphql",
+        "body": {"query": "query($id: ID!) {customer(id: $id) {nps}}", "variables": {"id": "{customer_id}"}},
+    }
+    assert found(document) == []
+
+
 def test_a_source_that_serves_nothing_is_not_asked() -> None:
     document = sourced()
     document["sources"].append({"id": "idle", "kind": "http", "path": "/{customer_id}"})
@@ -105,6 +115,14 @@ def test_stored_values_and_identities_are_waited_for() -> None:
         ("attributes.3.path", "zork(a)", "path", "attributes[3].path"),
         ("attributes.3.path", "length(complaints)", None, ""),
         ("attributes.5.path", "spend", "path", "attributes[5].path"),
+        ("purposes.0", {"id": "marketing-sms", "source": "crm"}, "path", "purposes[0].id"),
+        ("attributes.3.path", "ceil(to_number('inf'))", None, ""),
+        ("sources.3.path", "/../admin/{customer_id}", "path", "sources[3].path"),
+        ("sources.3.path", "/%2e%2E/{customer_id}", "path", "sources[3].path"),
+        ("sources.3.timeout", "0ms", "value_error", "sources[3].timeout"),
+        ("sources.3.timeout", "61s", "value_error", "sources[3].timeout"),
+        ("sources.3.cache", {"ttl": "0s"}, "value_error", "sources[3].cache.ttl"),
+        ("sources.3.breaker", {"rest": "0s"}, "value_error", "sources[3].breaker.rest"),
         ("scores.1.path", "proba[x]", "path", "scores[1].path"),
         ("attributes.5.path", "bills:spend\n", "path", "attributes[5].path"),
         ("scores.1.path", "proba[1]\n", "path", "scores[1].path"),
@@ -138,7 +156,7 @@ def test_every_fault_is_found_where_it_was_written(
     *way, last = path.split(".")
     for step in way:
         node = node[int(step) if step.isdigit() else step]
-    node[last] = value
+    node[int(last) if last.isdigit() else last] = value
     problems = found(document)
     if code is None:
         assert problems == []

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import datetime
 from itertools import permutations
 
 import pytest
 from records import ANNA, COOKIE, DAY, MAIL, NOW, answered, decided
 
 from decision.errors import Conflict
-from decision.storage.port import Change, Customer, Identity, Names, Stop, Store
+from decision.storage.port import Change, Customer, Identity, Names, Stop, Store, pseudonym
 
 PHONE = Identity("phone", "cc")
+
+
+def names(customer_id: str, merged: tuple[str, ...] = (), identities: tuple[Identity, ...] = ()) -> Names:
+    """The names of a customer that has only ever had these identities."""
+    return Names(customer_id, merged, tuple(sorted(map(pseudonym, identities))), identities)
 
 
 async def customers(store: Store, **identities: Identity) -> None:
@@ -21,13 +27,54 @@ async def customers(store: Store, **identities: Identity) -> None:
 
 
 async def test_names_of_anyone(store: Store) -> None:
-    assert await store.names("c-1") == Names("c-1", (), ())
+    assert await store.names("c-1") == Names("c-1", (), (), ())
     await store.put_customers([replace(ANNA, identities=(PHONE, MAIL, COOKIE))], NOW)
-    assert await store.names("c-1") == Names("c-1", (), (COOKIE, MAIL, PHONE))
+    assert await store.names("c-1") == names("c-1", (), (COOKIE, MAIL, PHONE))
+
+
+def test_a_pseudonym_never_changes() -> None:
+    assert pseudonym(COOKIE) == "\x1ff930314dc762a95a2830aed0018d792f"
+
+
+@pytest.mark.parametrize("way", ["put", "patch", "merge"])
+async def test_what_was_a_strangers_stays_with_who_had_the_identity_first(
+    store: Store, other: Store, way: str
+) -> None:
+    if way == "put":
+        await store.put_customers([Customer("c-1", identities=(COOKIE, MAIL))], NOW)
+    elif way == "patch":
+        await store.patch_customers([Change(Customer("c-1", identities=(COOKIE, MAIL)))], NOW)
+    else:
+        await store.merge("c-1", [COOKIE, MAIL], NOW)
+    await store.put_customers(
+        [Customer("c-1", identities=(MAIL,)), Customer("c-2", identities=(COOKIE,))], NOW
+    )
+    keys = names("c-1", (), (COOKIE, MAIL)).pseudonyms
+    assert await other.names("c-1") == Names("c-1", (), keys, (MAIL,))
+    assert await other.names("c-2") == Names("c-2", (), (), (COOKIE,))
+    assert await store.resolve(COOKIE) == "c-2"
+    # Given back and to a third: still so.
+    await store.put_customers([Customer("c-2")], NOW)
+    await store.merge("c-3", [COOKIE], NOW)
+    assert (await store.names("c-3")).pseudonyms == ()
+    assert (await store.names("c-1")).pseudonyms == keys
+    # It follows its customer into a merge.
+    assert await store.merge("c-3", [MAIL], NOW) == Names("c-3", ("c-1",), keys, (COOKIE, MAIL))
+
+
+async def test_an_identity_that_was_refused_leaves_no_name(store: Store) -> None:
+    await store.put_customers([ANNA], NOW)
+    for refused in (
+        store.put_customers([Customer("c-2", identities=(PHONE, MAIL))], NOW),
+        store.patch_customers([Change(Customer("c-2", identities=(PHONE, MAIL)))], NOW),
+    ):
+        with pytest.raises(Conflict):
+            await refused
+    assert await store.names("c-2") == Names("c-2")
 
 
 async def test_a_merge_creates_a_profile_and_gives_it_identities(store: Store, other: Store) -> None:
-    assert await store.merge("c-1", [MAIL, COOKIE, MAIL], NOW) == Names("c-1", (), (COOKIE, MAIL))
+    assert await store.merge("c-1", [MAIL, COOKIE, MAIL], NOW) == names("c-1", (), (COOKIE, MAIL))
     assert await other.customer("c-1") == Customer("c-1", identities=(COOKIE, MAIL))
     assert await other.resolve(MAIL) == "c-1"
     assert await store.merge("c-2", [], NOW) == Names("c-2")
@@ -36,7 +83,7 @@ async def test_a_merge_creates_a_profile_and_gives_it_identities(store: Store, o
 
 async def test_the_owner_of_an_identity_is_merged_into_this_customer(store: Store, other: Store) -> None:
     await store.put_customers([ANNA, Customer("c-2", {"age": 40}, identities=(PHONE,))], NOW)
-    expected = Names("c-2", ("c-1",), (COOKIE, MAIL, PHONE))
+    expected = names("c-2", ("c-1",), (COOKIE, MAIL, PHONE))
     assert await store.merge("c-2", [MAIL], NOW) == expected
     assert await other.names("c-1") == await other.names("c-2") == expected
     for identity in (COOKIE, MAIL, PHONE):
@@ -97,9 +144,9 @@ async def test_a_withdrawn_consent_wins_however_old(store: Store) -> None:
 async def test_merges_stay_flat(store: Store) -> None:
     await customers(store, a=MAIL, b=COOKIE, c=PHONE)
     await store.merge("a", [COOKIE], NOW)
-    assert await store.merge("c", [MAIL], NOW) == Names("c", ("a", "b"), (COOKIE, MAIL, PHONE))
+    assert await store.merge("c", [MAIL], NOW) == names("c", ("a", "b"), (COOKIE, MAIL, PHONE))
     for id in ("a", "b", "c"):
-        assert await store.names(id) == Names("c", ("a", "b"), (COOKIE, MAIL, PHONE))
+        assert await store.names(id) == names("c", ("a", "b"), (COOKIE, MAIL, PHONE))
         found = await store.customer(id)
         assert found is not None
         assert found.customer_id == "c"
@@ -107,13 +154,13 @@ async def test_merges_stay_flat(store: Store) -> None:
 
 async def test_several_are_merged_at_once(store: Store) -> None:
     await customers(store, c=MAIL, b=COOKIE)
-    assert await store.merge("a", [PHONE, MAIL, COOKIE], NOW) == Names("a", ("b", "c"), (COOKIE, MAIL, PHONE))
+    assert await store.merge("a", [PHONE, MAIL, COOKIE], NOW) == names("a", ("b", "c"), (COOKIE, MAIL, PHONE))
 
 
 async def test_a_merged_id_is_followed_before_it_is_merged_into(store: Store) -> None:
     await customers(store, a=MAIL, b=COOKIE, c=PHONE)
     await store.merge("a", [COOKIE], NOW)
-    assert await store.merge("b", [PHONE], NOW) == Names("a", ("b", "c"), (COOKIE, MAIL, PHONE))
+    assert await store.merge("b", [PHONE], NOW) == names("a", ("b", "c"), (COOKIE, MAIL, PHONE))
     assert (await store.names("c")).customer_id == "a"
 
 
@@ -142,9 +189,9 @@ async def test_a_ring_of_merges_has_one_survivor(store: Store, order: tuple[str,
     await customers(store, **known)
     following = {"a": "b", "b": "c", "c": "a"}
     await asyncio.gather(*(store.merge(id, [known[following[id]]], NOW) for id in order))
-    names = [await store.names(id) for id in "abc"]
-    assert names[0] == names[1] == names[2]
-    assert {names[0].customer_id, *names[0].merged} == {"a", "b", "c"}
+    found = [await store.names(id) for id in "abc"]
+    assert found[0] == found[1] == found[2]
+    assert {found[0].customer_id, *found[0].merged} == {"a", "b", "c"}
 
 
 async def merged(store: Store) -> None:
@@ -153,26 +200,83 @@ async def merged(store: Store) -> None:
     await store.merge("c-1", [PHONE], NOW)
 
 
-async def test_put_under_a_merged_id_replaces_the_survivor(store: Store) -> None:
+@pytest.mark.parametrize("id", ["c-1", "c-2"])
+async def test_a_put_takes_nothing_from_a_profile_others_were_merged_into(store: Store, id: str) -> None:
     await merged(store)
-    await store.put_customers([Customer("c-2", {"nps": 8}, identities=(PHONE,))], NOW + DAY)
-    expected = Customer("c-1", {"nps": 8}, identities=(PHONE,))
+    fax = Identity("fax", "dd")
+    await store.put_customers([Customer(id, {"nps": 8}, {"new": 0.5}, identities=(fax,))], NOW + DAY)
+    expected = replace(
+        ANNA,
+        attributes={**ANNA.attributes, "nps": 8},
+        scores={**ANNA.scores, "new": 0.5},
+        identities=(COOKIE, MAIL, fax, PHONE),
+    )
     assert await store.customer("c-1") == await store.customer("c-2") == expected
-    assert await store.resolve(PHONE) == "c-1"
-    assert await store.resolve(MAIL) is None
-    assert await store.as_of("c-1") == {"attributes.nps": NOW + DAY}
+    assert await store.names("c-1") == names("c-1", ("c-2",), expected.identities)
+    told = await store.as_of("c-1")
+    assert (told["attributes.nps"], told["scores.new"]) == (NOW + DAY, NOW + DAY)
+    assert (told["attributes.plan"], told["consents.marketing_email"]) == (NOW, NOW)
+    # One of its identities is nobody else's, though this put did not name it.
+    with pytest.raises(Conflict):
+        await store.put_customers([Customer("c-3", identities=(MAIL,)), Customer(id)], NOW)
+    assert await store.customer("c-1") == expected
 
 
 @pytest.mark.parametrize("order", list(permutations(["c-1", "c-2", "c-3"])))
-async def test_the_last_of_a_put_wins_also_under_two_ids(store: Store, order: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_put_of_both_halves_keeps_what_either_tells(
+    store: Store, order: tuple[str, ...], at_once: bool
+) -> None:
     await merged(store)
-    given = [Customer(id, {"by": id}, identities=(Identity("of", id),)) for id in order]
-    await store.put_customers(given, NOW)
+    consents = {
+        "c-1": {"marketing": "given", "sms": "withdrawn"},
+        "c-2": {"marketing": "withdrawn", "sms": "given", "post": "given"},
+        "c-3": {"marketing": "given"},
+    }
+    rows = [Customer(id, {"by": id, id: 1}, {}, consents[id], (Identity("of", id),)) for id in order]
+    for night in range(2):
+        for batch in [rows] if at_once else [[row] for row in rows]:
+            await store.put_customers(batch, NOW + night * DAY)
+    found = await store.customer("c-1")
+    assert found is not None
+    assert found.consents == {
+        **ANNA.consents, "marketing": "withdrawn", "sms": "withdrawn", "post": "given"
+    }  # fmt: skip
     last = max(("c-1", "c-2"), key=order.index)
-    expected = Customer("c-1", {"by": last}, identities=(Identity("of", last),))
-    assert await store.customer("c-1") == expected
-    assert await store.resolve(Identity("of", min(("c-1", "c-2"), key=order.index))) is None
-    assert await store.customer("c-3") == Customer("c-3", {"by": "c-3"}, identities=(Identity("of", "c-3"),))
+    assert found.attributes == {**ANNA.attributes, "by": last, "c-1": 1, "c-2": 1}
+    assert set(found.identities) == {*ANNA.identities, PHONE, Identity("of", "c-1"), Identity("of", "c-2")}
+    assert await store.customer("c-3") == Customer(
+        "c-3", {"by": "c-3", "c-3": 1}, {}, consents["c-3"], (Identity("of", "c-3"),)
+    )
+
+
+@pytest.mark.parametrize("id", ["c-1", "c-2"])
+async def test_a_consent_withdrawn_before_a_merge_is_given_again_by_a_patch_only(
+    store: Store, id: str
+) -> None:
+    await store.put_customers([ANNA, Customer("c-2", {}, {}, {"sms": "withdrawn"}, (PHONE,))], NOW)
+    await store.merge("c-1", [PHONE], NOW)
+
+    async def sms() -> tuple[str, datetime]:
+        found = await store.customer(id)
+        assert found is not None
+        return found.consents["sms"], (await store.as_of(id))["consents.sms"]
+
+    await store.put_customers([Customer(id, consents={"sms": "given"})], NOW + DAY)
+    assert await sms() == ("withdrawn", NOW)
+    await store.put_customers([Customer(id, consents={"sms": "withdrawn"})], NOW + 2 * DAY)
+    assert await sms() == ("withdrawn", NOW + 2 * DAY)
+    await store.patch_customers([Change(Customer(id, consents={"sms": "given"}))], NOW + 3 * DAY)
+    await store.put_customers([Customer(id, consents={"sms": "given"})], NOW + 4 * DAY)
+    assert await sms() == ("given", NOW + 4 * DAY)
+
+
+async def test_a_stranger_merged_in_leaves_a_put_as_it_was(store: Store) -> None:
+    """A pseudonym is no other customer, who has a system of its own."""
+    await store.put_customers([ANNA], NOW)
+    await store.merge("c-1", [PHONE], NOW)
+    await store.put_customers([Customer("c-1", {"nps": 8})], NOW + DAY)
+    assert await store.customer("c-1") == Customer("c-1", {"nps": 8})
 
 
 async def test_patch_under_a_merged_id_changes_the_survivor(store: Store) -> None:
@@ -195,12 +299,16 @@ async def test_patch_under_a_merged_id_changes_the_survivor(store: Store) -> Non
 @pytest.mark.parametrize("id", ["c-1", "c-2"])
 async def test_delete_removes_all_of_the_survivor_but_the_merge(store: Store, id: str) -> None:
     await merged(store)
-    for n, key in enumerate(("c-1", "c-2", "c-3")):
+    before = await store.names("c-1")
+    await store.patch_customers([Change(Customer("c-3", identities=(Identity("of", "c-3"),)))], NOW)
+    left = ("c-3", pseudonym(Identity("of", "c-3")))
+    keys = ("c-1", "c-2", *before.pseudonyms, *left)
+    for n, key in enumerate(keys):
         await store.commit_responses([answered(f"e-{n}", Stop("group", key, None), key)])
     assert await store.delete_customer(id) is True
     assert await store.customer("c-1") is None
-    assert await store.names("c-1") == await store.names("c-2") == Names("c-1", ("c-2",), ())
-    assert await store.stops(["c-1", "c-2", "c-3"], NOW) == (Stop("group", "c-3", None),)
+    assert await store.names("c-1") == await store.names("c-2") == replace(before, identities=())
+    assert {stop.target for stop in await store.stops(keys, NOW)} == set(left)
     assert await store.delete_customer(id) is False
     await store.put_customers([Customer("c-2", {"nps": 1})], NOW)
     assert await store.customer("c-1") == Customer("c-1", {"nps": 1})
@@ -218,3 +326,38 @@ async def test_a_merge_leaves_stops_and_ledger_under_the_ids_they_were_recorded_
     assert await store.decision_of_request(["c-1", "c-2"], "r-1") == decided("d-1", "r-1", "c-2")
     _, responses = await store.history(["c-1", "c-2"], 9)
     assert responses == [replace(answered("e-1", customer_id="c-2"), stop=None)]
+
+
+@pytest.mark.parametrize("late", ["c-1", "c-2", pseudonym(PHONE), pseudonym(COOKIE), "c-4"])
+@pytest.mark.parametrize("early", ["c-1", "c-2", pseudonym(PHONE), pseudonym(COOKIE), "c-4"])
+async def test_a_request_under_way_while_its_customer_is_merged_is_committed_once(
+    store: Store, other: Store, early: str, late: str
+) -> None:
+    """Whoever it was for when it came in, and whichever name the retry found."""
+    await store.merge("c-4", [Identity("of", "c-4")], NOW)
+    await merged(store)
+    await store.merge("c-1", [Identity("of", "c-4")], NOW)
+    first, retry = decided("d-1", "r-1", early), decided("d-2", "r-1", late)
+    assert await store.commit_decisions([first]) == [first]
+    assert await other.commit_decisions([retry, decided("d-3", "r-2", late)]) == [
+        first, decided("d-3", "r-2", late)
+    ]  # fmt: skip
+    assert await store.decision("d-2") is None
+    found, _ = await store.history(
+        ["c-1", *(await store.names("c-1")).merged, *(await store.names("c-1")).pseudonyms], 9
+    )
+    assert [record.decision_id for record in found] == ["d-3", "d-1"]
+
+
+async def test_of_requests_from_before_a_merge_a_records_own_comes_first(store: Store) -> None:
+    of = {id: decided(f"d-{n}", "r-1", id) for n, id in enumerate(("c-2", "c-1", pseudonym(PHONE)))}
+    await store.commit_decisions(list(of.values()))
+    await merged(store)
+    for id, earlier in of.items():
+        assert await store.commit_decisions([decided("d-9", "r-1", id)]) == [earlier]
+    assert await store.commit_decisions([decided("d-9", "r-1", pseudonym(MAIL))]) == [of["c-2"]]
+    # Without an id each is a request of its own, and other customers have their own.
+    own = [decided("d-5", None, "c-1"), decided("d-6", None, "c-2"), decided("d-7", "r-1", "c-3")]
+    assert await store.commit_decisions(own) == own
+    retry = [decided("d-10", "r-3", "c-2"), decided("d-11", "r-3", "c-1")]
+    assert await store.commit_decisions(retry) == [retry[0]] * 2

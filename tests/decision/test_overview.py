@@ -24,10 +24,15 @@ class Crm:
     def __init__(self) -> None:
         self.answer: dict[str, Any] | None = {"nps": 4, "spend": "a lot", "mail": False}
         self.fails = False
+        self.knows: str | None = None  # the path of the only customer it knows, if there is but one
+        self.asked: list[str] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request.url.path)
         if self.fails:
             return httpx.Response(500)
+        if self.knows not in (None, request.url.path):
+            return httpx.Response(404)
         body = httpx.ByteStream(orjson.dumps(self.answer))
         return httpx.Response(404 if self.answer is None else 200, stream=body)
 
@@ -36,7 +41,7 @@ class Crm:
 def crm(monkeypatch: pytest.MonkeyPatch) -> Crm:
     found = Crm()
     client = httpx.AsyncClient(transport=httpx.MockTransport(found))
-    monkeypatch.setattr(web, "open_client", lambda _: client)
+    monkeypatch.setattr(web, "open_client", lambda *_: client)
     return found
 
 
@@ -128,6 +133,31 @@ async def test_a_source_that_fails_is_named_with_its_cause(tmp_path: Path, crm: 
     assert (told["customer.low"]["freshness"], told["customer.low"]["cause"]) == ("missing", None)
 
 
+async def test_who_only_a_source_could_know_is_not_denied_while_it_is_gone(tmp_path: Path, crm: Crm) -> None:
+    crm.fails = True
+    async with running(tmp_path / "db", connections=CONNECTIONS) as service:
+        await service.publish(document())
+        assert (await overview(service, "bert"))["degraded"] == [
+            "profile:not_found",
+            "sources.crm:unavailable",
+        ]
+
+
+async def test_a_merged_customer_is_asked_for_by_the_id_a_source_knows(tmp_path: Path, crm: Crm) -> None:
+    crm.knows = "/bert"
+    async with running(tmp_path / "db", connections=CONNECTIONS) as service:
+        await service.publish(document())
+        await service.client.put("/v1/customers/bert", json={"identities": ANNA["identities"]})
+        proof = {"identities": ANNA["identities"]}
+        await service.client.post("/v1/customers/anna/identities", json=proof)
+        for customer, paths in (("anna", ["/anna", "/bert"]), ("bert", ["/bert"])):
+            crm.asked.clear()
+            decision = await service.decide(customer)
+            assert decision["customer_id"] == "anna"
+            assert not any(each.startswith("sources") for each in decision["degraded"])
+            assert crm.asked in (paths, [])  # the second time from the cache
+
+
 async def test_a_value_older_than_its_ttl_is_stale(
     tmp_path: Path, crm: Crm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,9 +166,11 @@ async def test_a_value_older_than_its_ttl_is_stale(
         first = facts(await overview(service))["customer.nps"]
         (source,) = service.context.sources.of(service.context.live.serving.published.compiled).values()
         monkeypatch.setattr(source, "_ttl", 0.0)
-        later = facts(await overview(service))["customer.nps"]
+        told = facts(await overview(service))
+        later, derived = told["customer.nps"], told["customer.low"]
     assert (first["freshness"], later["freshness"]) == ("fresh", "stale")
     assert later["value"] == 4
+    assert (derived["freshness"], derived["as_of"]) == ("stale", later["as_of"]), "as old as what it is from"
 
 
 async def test_a_customer_only_a_source_knows_is_known(tmp_path: Path, crm: Crm) -> None:

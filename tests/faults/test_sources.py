@@ -358,8 +358,9 @@ The bound is {bound}; {kept}.
 - one request after the other, each for another customer, through the whole service in process (no HTTP in
   front of it), each committed to disk; asyncio's own event loop; the upstream is a process of its own
 - otherwise: how often something else was named, or in addition: `sources.steady:timeout`, the second
-  source's. Nearly all of these, and of the largest times, are full collections of Python's garbage collector,
-  which stop the process for 120 ms, once in about 700 decisions
+  source's. Where they were traced, these and the largest times were full collections of the garbage collector
+  in this process, which holds all of pytest: 120 ms, about once in 700 decisions. `decision serve` takes what
+  is loaded at its start out of the collector's sight
 - `fine` is there to compare with; a second source, which is well, is asked in every cell
 - `slow`, `drip`, `dns`, `silent`: the source's own timeout ({load.short}) ends the wait; `late`: the source
   may take {load.long}, and the request stops waiting after four fifths of its time

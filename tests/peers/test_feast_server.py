@@ -35,7 +35,7 @@ ORDERS = PROFILE[0]
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    async with open_client({}) as opened:
+    async with open_client() as opened:
         yield opened
 
 

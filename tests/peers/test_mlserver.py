@@ -28,7 +28,7 @@ COLUMN_TYPES: tuple[FactType, ...] = ("string", "int", "double", "bool")
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    async with open_client({}) as opened:
+    async with open_client() as opened:
         yield opened
 
 

@@ -43,7 +43,7 @@ dwh: {url: "postgresql+asyncpg://reader:${TOKEN}@db/service"}
 
 def test_secrets_are_not_shown(tmp_path: Path) -> None:
     text = """
-crm: {url: "https://u:${TOKEN}@crm.example", headers: {A: "${TOKEN}"}}
+crm: {url: "postgresql+asyncpg://u:${TOKEN}@crm.example/x", headers: {A: "${TOKEN}"}}
 """
     found = read(tmp_path, text, TOKEN=SECRET)["crm"]
     assert SECRET not in repr(found) + str(found) + found.model_dump_json()
@@ -54,13 +54,13 @@ crm: {url: "https://u:${TOKEN}@crm.example", headers: {A: "${TOKEN}"}}
     [
         ("crm: {url: '${HOST}', headers: {A: '${TOKEN}', B: '${TOKEN}'}}", ["HOST", "TOKEN"]),
         ("crm: {}", ["crm.url"]),
-        ("crm: {url: tok-7f3a, zork: tok-7f3a}", ["crm.zork"]),
+        ("crm: {url: 'http://x', zork: tok-7f3a}", ["crm.zork"]),
         ("crm: {url: [tok-7f3a]}", ["crm.url"]),
-        ("crm: {url: x, calls: 0}", ["crm.calls"]),
-        ("crm: {url: x, ca_file: /nowhere/tok-7f3a}", ["crm.ca_file"]),
-        (f"crm: {{url: x, ca_file: {__file__}}}", ["crm.ca_file"]),
-        ("crm: {url: x, headers: [tok-7f3a]}", ["crm.headers"]),
-        ("3rm: {url: x}", ["3rm.[key]"]),
+        ("crm: {url: 'http://x', calls: 0}", ["crm.calls"]),
+        ("crm: {url: 'http://x', ca_file: /nowhere/tok-7f3a}", ["crm.ca_file"]),
+        (f"crm: {{url: 'http://x', ca_file: {__file__}}}", ["crm.ca_file"]),
+        ("crm: {url: 'http://x', headers: [tok-7f3a]}", ["crm.headers"]),
+        ("3rm: {url: 'http://x'}", ["3rm.[key]"]),
         ("- tok-7f3a", ["body"]),
     ],
 )
@@ -94,13 +94,33 @@ def test_an_empty_file_has_none(tmp_path: Path) -> None:
     [
         ("http://a", True),
         ("https://a:1/b", True),
-        ("https://u:p@a/b", True),
-        ("https://", False),
-        ("https:///a", False),
-        ("ftp://a", False),
-        ("a.example/b", False),
+        ("https://u:tok-7f3a@a/b", None),
+        ("https://a/b?key=tok-7f3a", None),
+        ("https://a:99999", None),
+        ("https://a:tok-7f3a", None),
+        ("https://", None),
+        ("https:///a", None),
+        ("ftp://tok-7f3a", None),
+        ("a.example/tok-7f3a", None),
         ("sqlite+aiosqlite:///x", False),
+        ("postgresql+asyncpg://u:tok-7f3a@a:tok/x", None),
+        ("postgresql://u:tok-7f3a@a/x", None),
+        ("mysql+aiomysql://u:tok-7f3a@a/x", None),
     ],
 )
-def test_a_web_connection_names_a_host(tmp_path: Path, url: str, *, web: bool) -> None:
-    assert read(tmp_path, f"crm: {{url: '{url}'}}")["crm"].web is web
+def test_a_url_names_a_host_or_a_database(tmp_path: Path, url: str, *, web: bool | None) -> None:
+    text = f"crm: {{url: '{url}'}}"
+    if web is not None:
+        assert read(tmp_path, text)["crm"].web is web
+        return
+    with pytest.raises(Rejected) as raised:
+        read(tmp_path, text)
+    (error,) = raised.value.errors
+    assert error.field == "crm.url"
+    assert SECRET not in error.message + str(raised.value)
+
+
+def test_a_header_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(Rejected) as raised:
+        read(tmp_path, "crm: {url: 'http://x', headers: {A: '${TOKEN}'}}", TOKEN=f"{SECRET}\n")
+    assert [error.field for error in raised.value.errors] == ["crm.headers.A"]

@@ -139,6 +139,52 @@ async def test_a_stale_answer_serves_while_one_newer_is_fetched(upstream: Upstre
     assert (new.row, new.cause) == ({"call": 2}, None)
 
 
+async def test_a_stale_answer_is_not_refreshed_while_the_circuit_is_open(
+    upstream: Upstream, jump: Jump
+) -> None:
+    guarded = guard(upstream, http(cache=CACHE, breaker={"failures": 1}))
+    await ask(guarded)
+    jump(3601)
+    upstream.answers = [ILL]
+    assert (await ask(guarded)).cause is Cause.STALE  # and the refresh fails
+    await until(lambda: len(upstream.asked) == 2 and not upstream.busy)
+    await asyncio.sleep(0.01)
+    for _ in range(3):
+        assert (await ask(guarded)).cause is Cause.STALE
+        await asyncio.sleep(0)
+    assert len(upstream.asked) == 2
+
+
+async def test_a_call_that_got_its_turn_late_has_all_its_time(upstream: Upstream) -> None:
+    guarded = guard(upstream, http(timeout="200ms", breaker={"failures": 1}), calls=1)
+
+    async def slow(keys: Sequence[Key]) -> Sequence[Row | None]:
+        await asyncio.sleep(0.12)
+        return [{"told": key[0]} for key in keys]
+
+    upstream.fetch = slow  # type: ignore[method-assign]
+    first, second = await asyncio.gather(ask(guarded, ("a",)), ask(guarded, ("b",)))
+    assert (first.row, second.row) == ({"told": "a"}, {"told": "b"})
+
+
+async def test_values_that_no_type_admits_are_not_kept(upstream: Upstream) -> None:
+    guarded = guard(upstream, http(cache=CACHE))
+    upstream.answers = [{"a": "x" * 4_097, "b": ["x"] * 257, "c": {"d": 1}, "e": ["x" * 4_097], "f": "x"}]
+    row = (await ask(guarded)).row
+    assert row == {"a": {}, "b": {}, "c": {}, "e": {}, "f": "x"}
+
+
+async def test_closing_ends_what_outlasts_its_patience(upstream: Upstream) -> None:
+    guarded = guard(upstream, feast(batch={"size": 2, "wait": "60s"}))
+    upstream.open.clear()
+    waiting = [asyncio.create_task(ask(guarded, (number,))) for number in range(3)]
+    await until(lambda: upstream.busy)
+    async with asyncio.timeout(5):
+        await guarded.close(patience=0.01)
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert (upstream.busy, upstream.closed) == (0, 1)
+
+
 async def test_what_is_older_than_stale_is_not_used(upstream: Upstream, jump: Jump) -> None:
     guarded = guard(upstream, http(cache=CACHE))
     await ask(guarded)
@@ -292,7 +338,7 @@ def tell(key: Key) -> Row:
 
 
 async def test_a_batch_is_sent_when_it_is_full(upstream: Upstream) -> None:
-    guarded = guard(upstream, feast(batch={"size": 4, "wait": "1h"}))
+    guarded = guard(upstream, feast(batch={"size": 4, "wait": "60s"}))
     upstream.answers = [tell, tell]
     answers = await asyncio.gather(*(ask(guarded, (number,)) for number in (3, 1, 2, 0, 5, 4, 7, 6)))
     assert upstream.asked == [[(3,), (1,), (2,), (0,)], [(5,), (4,), (7,), (6,)]]

@@ -71,7 +71,7 @@ def upstream() -> Iterator[Unruly]:
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    async with open_client({}) as opened:
+    async with open_client() as opened:
         yield opened
 
 
@@ -204,13 +204,17 @@ async def test_values_are_taken_by_their_expression(
     assert await source(upstream, client, "fine", served, path="/{customer_id}").fetch([("c-7",)]) == [row]
 
 
-async def test_an_answer_of_a_type_that_an_expression_cannot_take_is_a_bad_reply(
-    upstream: Unruly, client: httpx.AsyncClient
-) -> None:
-    served = Served("customer.asked", "string", "length(risk)")
-    with pytest.raises(SourceFault) as fault:
-        await source(upstream, client, "fine", served, path="/{customer_id}").fetch([("c-7",)])
-    assert fault.value.cause is Cause.BAD_REPLY
+@pytest.mark.parametrize("path", ["length(risk)", "contains(nothing[].code, 'X')", "ceil(to_number('inf'))"])
+async def test_an_expression_that_cannot_take_what_is_there_costs_its_value_only(path: str) -> None:
+    def answered(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, stream=httpx.ByteStream(b'{"risk": 7}'))
+
+    served = [Served("customer.odd", "int", path), Served("customer.risk", "int", "risk")]
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answered)) as client:
+        specification = HttpSource(id="crm", kind="http", path="/{customer_id}")
+        connection = Connection(url=SecretStr("http://crm.test"))
+        (row,) = await Http(specification, served, connection, client).fetch([("c-7",)])
+    assert row == {"customer.odd": {}, "customer.risk": 7}, "an object, which no type admits: bad_value"
 
 
 async def test_a_value_alone_in_the_body_keeps_its_type(upstream: Unruly, client: httpx.AsyncClient) -> None:

@@ -86,9 +86,6 @@ async def test_the_same_catalog_has_the_same_sources() -> None:
     [
         (http("away"), None),
         (http("away"), "sqlite+aiosqlite://"),
-        (http("away"), "ftp://host"),
-        (http("away"), "http://"),
-        (http("away"), "crm.test"),
     ],
 )
 async def test_one_without_a_fitting_connection_is_none_and_said(

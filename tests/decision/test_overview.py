@@ -106,7 +106,12 @@ async def test_an_explanation_says_where_facts_came_from(tmp_path: Path, crm: Cr
     async with running(tmp_path / "db", connections=CONNECTIONS) as service:
         await service.publish(document())
         await service.decide("bert", profile={"plan": "Max"})
+        (source,) = service.context.sources.of(service.context.live.serving.published.compiled).values()
+        assert source is not None
+        for key, (fetched, row) in source._answers.items():
+            source._answers[key] = (fetched - 30, row)
         later = await service.decide("bert", profile={"plan": "Max"})
+        assert "sources.crm:stale" in later["degraded"]
         path = f"/v1/decisions/{later['decision_id']}"
         found = facts((await service.client.get(f"{path}/explanation")).json())
         assert (await service.client.post(f"{path}/replay")).json()["identical"]
@@ -116,7 +121,7 @@ async def test_an_explanation_says_where_facts_came_from(tmp_path: Path, crm: Cr
         "customer.low": (True, "derived"),
         "consents.mail": ("withdrawn", "crm"),
     }
-    assert found["customer.nps"]["age_seconds"] >= 0
+    assert 30 <= found["customer.nps"]["age_seconds"] < 60
     assert found["customer.plan"]["age_seconds"] is None
 
 

@@ -101,6 +101,25 @@ async def test_one_without_a_fitting_connection_is_none_and_said(
     await held.close()
 
 
+async def test_one_that_cannot_be_made_is_none_and_keeps_no_other_from_being_served(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: object) -> None:
+        raise ValueError("tok-7f3a")
+
+    monkeypatch.setattr("decision.sources.sql.Sql.__init__", fails)
+    away = {"id": "away", "kind": "sql", "query": "select :customer_id as a"}
+    held = sources(away=at("sqlite+aiosqlite:///x"), crm=CONNECTIONS["crm"])
+    catalog = compiled(away, http("crm"))
+    await held.prepare(catalog)
+    found = held.of(catalog)
+    assert found["away"] is None
+    assert found["crm"] is not None
+    assert "away cannot be made: ValueError" in caplog.text
+    assert "tok-7f3a" not in caplog.text
+    await held.close()
+
+
 async def test_closing_can_be_repeated_and_leaves_nothing_open() -> None:
     held = sources()
     sql = {"id": "db", "kind": "sql", "query": "SELECT 1 AS db_value WHERE :customer_id <> ''"}

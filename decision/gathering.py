@@ -216,9 +216,9 @@ class _Round:
         elif (declared := self._catalog.declared.get(name)) is not None:
             try:
                 self._facts[name] = admit(name, raw, declared)
-                return
-            except FactError:  # the value stays private; that it did not fit is said below
-                pass
+            except FactError:
+                self._unfit.append(name)  # its text stays private: it shows the value
+            return
         self._unfit.append(name)
 
 

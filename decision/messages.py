@@ -1,4 +1,5 @@
-"""The messages of the HTTP contract: what is asked, and what is answered."""
+"""The messages of the HTTP contract: what is asked, and what is answered. In one file, since it is read,
+and kept, as one."""
 
 from __future__ import annotations
 

@@ -14,11 +14,21 @@ from typing import Annotated, Any
 from urllib.parse import SplitResult, urlsplit
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from arbitration.catalog.scalars import Id
 from decision.errors import FieldError, Rejected, validation_errors
 
+_ASYNCPG = "postgresql+asyncpg:"
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -86,6 +96,15 @@ class Connection(BaseModel):
     ca_file: Annotated[Path, AfterValidator(_authority)] | None = None
     calls: Annotated[int, Field(ge=1, le=1_000)] = 32
     answer_bytes: Annotated[int, Field(ge=1_024, le=16 * 1024 * 1024)] = 64 * 1024
+
+    @model_validator(mode="after")
+    def _nothing_is_ignored(self) -> Connection:
+        if not self.web and (self.headers or "answer_bytes" in self.model_fields_set):
+            raise ValueError("headers and answer_bytes are for http connections")
+        asyncpg = self.url.get_secret_value().startswith(_ASYNCPG)
+        if self.ca_file is not None and not self.web and not asyncpg:
+            raise ValueError("ca_file is for http and postgresql+asyncpg connections")
+        return self
 
     @property
     def web(self) -> bool:

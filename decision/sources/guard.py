@@ -167,7 +167,7 @@ class Guarded:
             self._said, ill = None, False
             outcome = [_bounded(row) or None for row in rows]
         except TimeoutError:
-            pass
+            outcome = Cause.TIMEOUT
         except SourceFault as fault:
             outcome, ill = fault.cause, fault.ill
             if str(fault) != self._said:  # once, not for each of the calls that fail alike

@@ -43,10 +43,11 @@ dwh: {url: "postgresql+asyncpg://reader:${TOKEN}@db/service"}
 
 def test_secrets_are_not_shown(tmp_path: Path) -> None:
     text = """
-crm: {url: "postgresql+asyncpg://u:${TOKEN}@crm.example/x", headers: {A: "${TOKEN}"}}
+dwh: {url: "postgresql+asyncpg://u:${TOKEN}@dwh.example/x"}
+crm: {url: "https://crm.example", headers: {A: "${TOKEN}"}}
 """
-    found = read(tmp_path, text, TOKEN=SECRET)["crm"]
-    assert SECRET not in repr(found) + str(found) + found.model_dump_json()
+    for found in read(tmp_path, text, TOKEN=SECRET).values():
+        assert SECRET not in repr(found) + str(found) + found.model_dump_json()
 
 
 @pytest.mark.parametrize(
@@ -118,6 +119,22 @@ def test_a_url_names_a_host_or_a_database(tmp_path: Path, url: str, *, web: bool
     (error,) = raised.value.errors
     assert error.field == "crm.url"
     assert SECRET not in error.message + str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "headers: {A: b}",
+        "answer_bytes: 4096",
+        f"ca_file: {certifi.where()}",
+    ],
+)
+def test_what_a_database_would_not_heed_is_refused(tmp_path: Path, more: str) -> None:
+    with pytest.raises(Rejected) as raised:
+        read(tmp_path, f"dwh: {{url: 'sqlite+aiosqlite:///x', {more}}}")
+    (error,) = raised.value.errors
+    assert error.field == "dwh"
+    assert more.partition(":")[0] in error.message
 
 
 def test_a_header_is_one_line(tmp_path: Path) -> None:

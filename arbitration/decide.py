@@ -6,21 +6,28 @@ without replacement. The same arguments give the same decision, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
 
 from arbitration.catalog.compile import Arm, Candidates, CompiledCatalog
+from arbitration.catalog.limits import ControlGroup
 from arbitration.catalog.scalars import LARGEST
+from arbitration.control import REDISTRIBUTING, redistributed
 from arbitration.errors import InputsError
+from arbitration.facts import personal
 from arbitration.inputs import Inputs
 from arbitration.policy.strategies import propensity, selection_probabilities
 from arbitration.randomness import uniform
 from arbitration.screening import NoAction, Screening, screen
 from arbitration.snapshot import Snapshots
 
+Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
@@ -29,29 +36,33 @@ _DIGITS = 12  # what is logged is rounded beyond what another machine's linear a
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One pick. `selection_probability`: of this arm in this slot, given the picks above it."""
+    """One pick. `selection_probability`: of this arm in this slot, given the picks above it. Where the
+    customer objects to profiling nothing is estimated: `propensity` and `priority` are None."""
 
     arm: Arm
     rank: int
-    propensity: float
-    priority: float
+    propensity: float | None
+    priority: float | None
     selection_probability: float
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
     """How one slot was filled: the arms that could be (`pool`), their probabilities, the uniform number
-    drawn, and the position in the pool it fell on."""
+    drawn, and the position in the pool it fell on. `rivals`: where the channel was chosen with the arm, the
+    arms of other placements in the same draw, and their probabilities."""
 
     pool: Indices
     probabilities: Floats
     draw: float
     picked: int
+    rivals: tuple[tuple[str, Indices, Floats], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Slate:
-    """What one placement shows, and all it came from. Arrays have an entry per candidate (K,)."""
+    """What one placement shows, and all it came from. Arrays have an entry per candidate (K,); `mean` and
+    `sd` are nan where nothing was estimated."""
 
     candidates: Candidates
     items: tuple[Item, ...]
@@ -59,6 +70,7 @@ class Slate:
     screening: Screening
     mean: Floats
     sd: Floats
+    lever: Floats
     weight: Floats
     slots: tuple[Slot, ...]
 
@@ -70,94 +82,188 @@ class Slate:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One answered request. `snapshots`: the version each policy that took part decided with."""
+    """One answered request. `channel`: the one that was chosen, or asked for; None where none of several can
+    be used. `snapshots`: the version each policy that took part decided with. `control_group`: the first one
+    of the catalog that the customer is in. `not_before`: where only quiet hours kept all from being shown,
+    when the first of them end, as RFC 3339 text."""
 
     inputs: Inputs
     catalog_version: str
+    channel: str | None
     snapshots: dict[str, str]
     slates: tuple[Slate, ...]
+    control_group: str | None = None
+    not_before: str | None = None
+
+
+@dataclass(slots=True)
+class _Field:
+    """The arms of one placement and what is known of them, while its slots are filled."""
+
+    candidates: Candidates
+    limit: int
+    screening: Screening
+    mean: Floats
+    sd: Floats
+    lever: Floats
+    weight: Floats
+    slots: list[Slot] = dataclass_field(default_factory=list)
 
 
 def decide(inputs: Inputs, catalog: CompiledCatalog, snapshots: Snapshots) -> Decision:
     """Decides every placement of the request, in its order.
 
-    An action is shown at most once in a decision. Raises InputsError where the inputs name a channel or
-    placement that the catalog does not have.
+    An action is shown at most once in a decision. Of several channels, the first draw is made among the arms
+    of all; the channel it falls on is the one whose placements are filled. Who objects to profiling is
+    decided for by what the situation alone allows, each arm being as likely. Raises InputsError where the
+    inputs name a channel or placement that the catalog does not have.
     """
     asked = tuple(requested(inputs, catalog))
-    activation = catalog.rules.language.activation(inputs.facts, inputs.now)
+    facts = inputs.facts
+    if inputs.objects:
+        facts = {name: value for name, value in facts.items() if not personal(name)}
+    activation = catalog.rules.language.activation(facts, inputs.now)
     clauses = sorted({clause for candidates, _ in asked for clause in candidates.needed})
-    status = catalog.rules.evaluate(inputs.facts, activation, clauses)
+    status = catalog.rules.evaluate(facts, activation, clauses)
     contexts: dict[str, Floats] = {}
     versions: dict[str, str] = {}
-    shown: set[int] = set()
-    slates = []
-    drawn = 0
+    fields = []
     for candidates, limit in asked:
-        policy = candidates.policy.id
-        if policy not in contexts:
-            contexts[policy] = catalog.encoders[policy].encode(inputs.facts, inputs.now)
-            versions[policy] = snapshots[policy].version
         screening = screen(inputs, catalog, candidates, activation, status)
-        mean, sd = snapshots[policy].posterior.score(
-            contexts[policy], candidates.first, candidates.first + len(candidates)
-        )
-        weight = np.minimum(screening.context_weight * screening.value * candidates.lever, LARGEST)
-        slots = _fill(inputs.decision_id, drawn, candidates, limit, screening, (mean, sd, weight), shown)
-        drawn += limit
-        items = tuple(_items(candidates, slots, mean, weight))
-        slates.append(
-            Slate(candidates, items, _no_action(items, screening), screening, mean, sd, weight, slots)
-        )
-    return Decision(inputs, catalog.version, versions, tuple(slates))
+        policy = candidates.policy.id
+        if inputs.objects:
+            mean = sd = np.full(len(candidates), np.nan)
+        else:
+            if policy not in contexts:
+                contexts[policy] = catalog.encoders[policy].encode(facts, inputs.now)
+                versions[policy] = snapshots[policy].version
+            mean, sd = snapshots[policy].posterior.score(
+                contexts[policy], candidates.first, candidates.first + len(candidates)
+            )
+        lever = _lever(inputs, candidates)
+        weight = np.minimum(screening.context_weight * screening.value * lever, LARGEST)
+        fields.append(_Field(candidates, limit, screening, mean, sd, lever, weight))
+    channel = inputs.channels[0] if len(inputs.channels) == 1 else _choose_channel(inputs, fields)
+    # What the channel was chosen with is shown, whichever placement's turn comes first.
+    shown = {int(f.candidates.action[f.slots[0].pool[f.slots[0].picked]]) for f in fields if f.slots}
+    drawn = 0 if len(inputs.channels) == 1 else 1
+    for field in fields:
+        if field.candidates.channel.id == channel:
+            _fill(inputs, field, drawn, shown)
+        drawn += field.limit
+    slates = tuple(_slate(field, channel) for field in fields)
+    controls = (control.id for control in catalog.model.control_groups if inputs.controls.get(control.id))
+    return Decision(
+        inputs,
+        catalog.version,
+        channel,
+        versions,
+        slates,
+        next(controls, None),
+        _not_before(inputs, fields),
+    )
 
 
 def requested(inputs: Inputs, catalog: CompiledCatalog) -> Iterator[tuple[Candidates, int]]:
     """The candidates of each requested placement and how many items it may hold."""
-    if inputs.channel not in catalog.channels:
-        raise InputsError("channel", f"unknown channel '{inputs.channel}'")
+    for channel in inputs.channels:
+        if channel not in catalog.channels:
+            raise InputsError("channel", f"unknown channel '{channel}'")
     for number, (name, limit) in enumerate(inputs.placements):
         candidates = catalog.candidates.get(name)
-        if candidates is None or candidates.channel.id != inputs.channel:
-            message = f"the channel '{inputs.channel}' has no placement '{name}'"
+        if candidates is None or candidates.channel.id not in inputs.channels:
+            message = f"the channel '{', '.join(inputs.channels)}' has no placement '{name}'"
             raise InputsError(f"placements[{number}].id", message)
         yield candidates, limit
 
 
-def _fill(
-    decision_id: str,
-    drawn: int,
-    candidates: Candidates,
-    limit: int,
-    screening: Screening,
-    beliefs: tuple[Floats, Floats, Floats],
-    shown: set[int],
-) -> tuple[Slot, ...]:
+def _lever(inputs: Inputs, candidates: Candidates) -> Floats:
+    lever = candidates.lever
+    if inputs.objects:
+        return np.ones(len(candidates))
+    for control, covered in candidates.controls:
+        if control.behaviour == "no_levers" and inputs.controls.get(control.id):
+            lever = np.where(covered, 1.0, lever)
+    return lever
+
+
+def _choose_channel(inputs: Inputs, fields: Sequence[_Field]) -> str | None:
+    """Makes the first draw among the arms of all placements; it fills the first slot of the placement it
+    falls on, and its channel is the one chosen."""
+    alive = [np.flatnonzero(field.screening.alive) for field in fields]
+    tiers = [field.candidates.tier[left] for field, left in zip(fields, alive, strict=True)]
+    lowest = min((int(tier.min()) for tier in tiers if tier.size), default=None)
+    if lowest is None:
+        return None
+    pools = [left[tier == lowest] for left, tier in zip(alive, tiers, strict=True)]
+    chances = _chances(inputs, fields, pools)
+    draw = uniform(inputs.decision_id, 0)
+    ends = np.cumsum([len(pool) for pool in pools])
+    parts = np.split(chances, ends[:-1])
+    picked = _draw(chances, draw)
+    number = int(np.searchsorted(ends, picked, side="right"))
+    rivals = tuple(
+        (other.candidates.placement.id, pool, part)
+        for index, (other, pool, part) in enumerate(zip(fields, pools, parts, strict=True))
+        if index != number and len(pool)
+    )
+    before = int(ends[number]) - len(pools[number])
+    fields[number].slots.append(Slot(pools[number], parts[number], draw, picked - before, rivals))
+    return fields[number].candidates.channel.id
+
+
+def _fill(inputs: Inputs, field: _Field, drawn: int, shown: set[int]) -> None:
     """Fills the slots in turn, marking the actions shown. `drawn`: uniform numbers used before."""
-    mean, sd, weight = beliefs
-    most = candidates.placement.max_per_group
+    candidates = field.candidates
     in_group: dict[int, int] = {}
-    left = np.flatnonzero(screening.alive)
+    left = np.flatnonzero(field.screening.alive)
     for action in shown:
         left = left[candidates.action[left] != action]
-    slots: list[Slot] = []
-    for number in range(limit):
-        if left.size == 0:
-            break
-        tier = candidates.tier[left]
-        pool = left[tier == tier.min()]
-        chances = selection_probabilities(candidates.policy, mean[pool], sd[pool], weight[pool])
-        draw = uniform(decision_id, drawn + number)
-        picked = _draw(chances, draw)
-        slots.append(Slot(pool, chances, draw, picked))
-        arm = pool[picked]
+    for number in range(field.limit):
+        if number == len(field.slots):
+            if left.size == 0:
+                break
+            tier = candidates.tier[left]
+            pool = left[tier == tier.min()]
+            chances = _chances(inputs, [field], [pool])
+            draw = uniform(inputs.decision_id, drawn + number)
+            field.slots.append(Slot(pool, chances, draw, _draw(chances, draw)))
+        slot = field.slots[number]
+        arm = slot.pool[slot.picked]
         action, group = int(candidates.action[arm]), int(candidates.group[arm])
         shown.add(action)
         in_group[group] = in_group.get(group, 0) + 1
         left = left[candidates.action[left] != action]
-        if in_group[group] == most:
+        if in_group[group] == candidates.placement.max_per_group:
             left = left[candidates.group[left] != group]
-    return tuple(slots)
+
+
+def _chances(inputs: Inputs, fields: Sequence[_Field], pools: Sequence[Indices]) -> Floats:
+    """The selection probabilities of the arms of all pools together, one pool after the other."""
+    count = sum(len(pool) for pool in pools)
+    if inputs.objects:
+        return np.full(count, 1 / count)
+    mean = _joined([field.mean for field in fields], pools)
+    sd = _joined([field.sd for field in fields], pools)
+    weight = _joined([field.weight for field in fields], pools)
+    policy = fields[0].candidates.policy
+    groups: dict[str, tuple[ControlGroup, list[Bools]]] = {}
+    if any(inputs.controls.values()):
+        for number, (field, pool) in enumerate(zip(fields, pools, strict=True)):
+            for control, covered in field.candidates.controls:
+                if inputs.controls.get(control.id) and control.behaviour in REDISTRIBUTING:
+                    blank = [np.zeros(len(each), dtype=np.bool_) for each in pools]
+                    groups.setdefault(control.id, (control, blank))[1][number] = covered[pool]
+    if not groups:
+        return selection_probabilities(policy, mean, sd, weight)
+    controls = [(control.behaviour, np.concatenate(parts)) for control, parts in groups.values()]
+    return redistributed(policy, mean, sd, weight, controls)
+
+
+def _joined(arrays: Sequence[Floats], pools: Sequence[Indices]) -> Floats:
+    if len(pools) == 1:
+        return arrays[0][pools[0]]
+    return np.concatenate([array[pool] for array, pool in zip(arrays, pools, strict=True)])
 
 
 def _draw(chances: Floats, draw: float) -> int:
@@ -167,21 +273,51 @@ def _draw(chances: Floats, draw: float) -> int:
     return min(index, int(np.flatnonzero(chances)[-1]))
 
 
-def _items(candidates: Candidates, slots: tuple[Slot, ...], mean: Floats, weight: Floats) -> Iterator[Item]:
-    for rank, slot in enumerate(slots, start=1):
+def _slate(field: _Field, channel: str | None) -> Slate:
+    screening = field.screening
+    items = tuple(_items(field))
+    no_action = None
+    if not items:
+        if not screening.alive.any():
+            no_action = screening.emptied_by()
+        elif field.candidates.channel.id != channel:
+            no_action = NoAction.OTHER_CHANNEL
+        else:
+            no_action = NoAction.SLATE_CONSTRAINTS
+    return Slate(
+        field.candidates,
+        items,
+        no_action,
+        screening,
+        field.mean,
+        field.sd,
+        field.lever,
+        field.weight,
+        tuple(field.slots),
+    )
+
+
+def _items(field: _Field) -> Iterator[Item]:
+    for rank, slot in enumerate(field.slots, start=1):
         arm = int(slot.pool[slot.picked])
         chance = round(float(slot.probabilities[slot.picked]), _DIGITS)
-        belief = min(max(float(mean[arm]), 0.0), 1.0)
+        mean = float(field.mean[arm])
+        belief = None if math.isnan(mean) else min(max(mean, 0.0), 1.0)
         yield Item(
-            candidates.arms[arm],
+            field.candidates.arms[arm],
             rank,
-            round(belief, _DIGITS),
-            round(belief * float(weight[arm]), _DIGITS),
+            None if belief is None else round(belief, _DIGITS),
+            None if belief is None else round(belief * float(field.weight[arm]), _DIGITS),
             chance,
         )
 
 
-def _no_action(items: tuple[Item, ...], screening: Screening) -> NoAction | None:
-    if items:
+def _not_before(inputs: Inputs, fields: Sequence[_Field]) -> str | None:
+    if not inputs.quiet or any(field.slots for field in fields):
         return None
-    return NoAction.SLATE_CONSTRAINTS if screening.alive.any() else screening.emptied_by()
+    ends = [
+        inputs.quiet[field.candidates.channel.id]
+        for field in fields
+        if field.candidates.channel.id in inputs.quiet and field.screening.only_quiet
+    ]
+    return min(ends, key=datetime.fromisoformat, default=None)

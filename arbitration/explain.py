@@ -13,18 +13,33 @@ from typing import Any
 import numpy as np
 
 from arbitration.catalog.compile import Candidates, CompiledCatalog
-from arbitration.decide import Decision, Slate
-from arbitration.facts import REQUEST, rfc3339, to_json
+from arbitration.catalog.limits import QUIET_HOURS
+from arbitration.catalog.scalars import DECIMALS
+from arbitration.contact import ALL
+from arbitration.decide import Decision, Floats, Indices, Slate
+from arbitration.facts import REQUEST, personal, rfc3339, to_json
 from arbitration.inputs import Inputs
 from arbitration.policy.strategies import propensity
 from arbitration.rules import Truth
-from arbitration.screening import STAGES, Stage, stopped
+from arbitration.screening import STAGES, Stage, counted, stopped
 
 _RULE_REASONS = {Truth.FALSE: "rule_false", Truth.MISSING: "rule_missing_value", Truth.ERROR: "rule_error"}
 _RULE_STAGES = (Stage.ELIGIBILITY, Stage.APPLICABILITY, Stage.SUITABILITY)
 
-REASONS = (*_RULE_REASONS.values(), "not_yet_valid", "expired", "stopped", "consent:<purpose>", "no_value")
-"""The closed list of reasons for removing an arm; `<purpose>` is the id of the purpose."""
+REASONS = (
+    *_RULE_REASONS.values(),
+    "profiling",
+    "not_yet_valid",
+    "expired",
+    "stopped",
+    "contact:<policy>",
+    "quiet_hours",
+    "consent:<purpose>",
+    "budget",
+    "control:<control group>",
+    "no_value",
+)
+"""The closed list of reasons for removing an arm; in angle brackets stands the id of what is meant."""
 
 
 def explain(decision: Decision, catalog: CompiledCatalog) -> dict[str, Any]:
@@ -32,10 +47,19 @@ def explain(decision: Decision, catalog: CompiledCatalog) -> dict[str, Any]:
     shown: set[str] = set()
     placements = []
     for slate in decision.slates:
-        placements.append(_placement(slate, decision.inputs, catalog, frozenset(shown)))
+        placements.append(_placement(slate, decision, catalog, frozenset(shown)))
         shown |= {item.arm.action.id for item in slate.items}
+    inputs = decision.inputs
     return {
         "decision_id": decision.inputs.decision_id,
+        "channel": decision.channel,
+        "not_before": decision.not_before,
+        "objects_to_profiling": inputs.objects,
+        "control_groups": [
+            {"id": control.id, "behaviour": control.behaviour, "member": inputs.controls[control.id]}
+            for control in catalog.model.control_groups
+            if control.id in inputs.controls
+        ],
         "facts": list(_facts(decision.inputs, catalog)),
         "degraded": list(decision.inputs.degraded),
         "placements": placements,
@@ -59,8 +83,9 @@ def _facts(inputs: Inputs, catalog: CompiledCatalog) -> Iterator[dict[str, Any]]
 
 
 def _placement(
-    slate: Slate, inputs: Inputs, catalog: CompiledCatalog, shown: frozenset[str]
+    slate: Slate, decision: Decision, catalog: CompiledCatalog, shown: frozenset[str]
 ) -> dict[str, Any]:
+    inputs = decision.inputs
     passes = slate.screening.passes
     remaining = np.logical_and.accumulate(passes, axis=0).sum(axis=1)
     funnel = [{"stage": "candidates", "remaining": len(slate.candidates)}]
@@ -74,15 +99,19 @@ def _placement(
         "policy": slate.candidates.policy.id,
         "funnel": funnel,
         "removed": removed,
-        "ranked": _ranked(slate, shown),
+        "ranked": _ranked(slate, decision, shown),
         "slots": [
             {
                 "rank": rank,
                 "treatment": slate.items[rank - 1].arm.treatment.id,
                 "draw": slot.draw,
                 "probabilities": {
-                    slate.candidates.arms[arm].treatment.id: float(chance)
-                    for arm, chance in zip(slot.pool, slot.probabilities, strict=True)
+                    catalog.candidates[placement].arms[arm].treatment.id: float(chance)
+                    for placement, pool, chances in (
+                        (slate.candidates.placement.id, slot.pool, slot.probabilities),
+                        *slot.rivals,
+                    )
+                    for arm, chance in zip(pool, chances, strict=True)
                 },
             }
             for rank, slot in enumerate(slate.slots, start=1)
@@ -94,44 +123,100 @@ def _placement(
 def _removed(
     slate: Slate, arm: int, stage: Stage, inputs: Inputs, catalog: CompiledCatalog
 ) -> dict[str, Any]:
-    candidates = slate.candidates
-    rule: str | None = None
-    names: tuple[str, ...] = ()
-    if stage in _RULE_STAGES:
-        clauses = candidates.clauses[_RULE_STAGES.index(stage)][arm]
-        clause = int(clauses[np.argmax(slate.screening.status[clauses] != Truth.TRUE)])
-        program = catalog.rules.programs[clause]
-        reason = _RULE_REASONS[Truth(int(slate.screening.status[clause]))]
-        rule, names = program.text, program.names
-    elif stage is Stage.VALIDITY:
-        begun = candidates.valid_from[arm] <= inputs.now.timestamp()
-        reason, names = "expired" if begun else "not_yet_valid", ("now",)
-        rule = _validity(candidates, arm)
-    elif stage is Stage.STOP:
-        reason = "stopped"
-        rule = next(
-            f"{scope}:{name}" for scope, name in inputs.stops if stopped(candidates, scope, name)[arm]
-        )
-    elif stage is Stage.CONSENT:
-        purpose = next(
-            purpose
-            for purpose, needed in candidates.purposes
-            if needed[arm] and inputs.consents.get(purpose) != "given"
-        )
-        reason = f"consent:{purpose}"
-        rule = inputs.consents.get(purpose, "unknown")
-    else:
-        number = next(number for number, rows in candidates.value_programs if rows[arm])
-        program = catalog.values[number]
-        reason, rule, names = "no_value", program.text, program.names
+    reason, rule, values = _why(slate, arm, stage, inputs, catalog)
     return {
-        "treatment": candidates.arms[arm].treatment.id,
-        "action": candidates.arms[arm].action.id,
+        "treatment": slate.candidates.arms[arm].treatment.id,
+        "action": slate.candidates.arms[arm].action.id,
         "stage": str(stage),
         "reason": reason,
         "rule": rule,
-        "values": {name: _seen(inputs, catalog, name) for name in names},
+        "values": values,
     }
+
+
+def _why(
+    slate: Slate, arm: int, stage: Stage, inputs: Inputs, catalog: CompiledCatalog
+) -> tuple[str, str | None, dict[str, Any]]:
+    """The reason for a removal, the rule it follows from, and what that rule saw."""
+    candidates = slate.candidates
+    action = candidates.arms[arm].action
+    match stage:
+        case Stage.ELIGIBILITY | Stage.APPLICABILITY | Stage.SUITABILITY:
+            clauses = candidates.clauses[_RULE_STAGES.index(stage)][arm]
+            clause = int(clauses[np.argmax(slate.screening.status[clauses] != Truth.TRUE)])
+            program = catalog.rules.programs[clause]
+            if inputs.objects and any(personal(name) for name in program.names if name != "now"):
+                return "profiling", program.text, {}
+            seen = {name: _seen(inputs, catalog, name) for name in program.names}
+            return _RULE_REASONS[Truth(int(slate.screening.status[clause]))], program.text, seen
+        case Stage.VALIDITY:
+            begun = candidates.valid_from[arm] <= inputs.now.timestamp()
+            reason = "expired" if begun else "not_yet_valid"
+            return reason, _validity(candidates, arm), {"now": rfc3339(inputs.now)}
+        case Stage.STOP:
+            stops = (s for s in inputs.stops if stopped(candidates, *s)[arm])
+            return "stopped", ":".join(next(stops)), {}
+        case Stage.CONTACT:
+            policy = next(iter(_held_back(candidates, arm, inputs, exempt=False)))
+            return f"contact:{policy}", *_contact(policy, candidates, arm, inputs, catalog)
+        case Stage.QUIET_HOURS:
+            until = inputs.quiet[candidates.channel.id]
+            return "quiet_hours", f"quiet hours of {candidates.channel.id}", {"until": until}
+        case Stage.CONSENT:
+            purpose = next(
+                purpose
+                for purpose, needed in candidates.purposes
+                if needed[arm] and inputs.consents.get(purpose) != "given"
+            )
+            return f"consent:{purpose}", inputs.consents.get(purpose, "unknown"), {}
+        case Stage.BUDGET:
+            assert action.budget is not None
+            spelled = action.budget.model_dump_json(exclude_none=True)
+            left = inputs.budgets.get(action.id)
+            if left is not None and action.budget.money is not None:
+                return "budget", spelled, {"left": left / 10**DECIMALS, "cost": float(candidates.cost[arm])}
+            return "budget", spelled, {"left": left}
+        case Stage.CONTROL:
+            control = next(
+                control
+                for control, covered in candidates.controls
+                if covered[arm] and control.behaviour == "no_action" and inputs.controls.get(control.id)
+            )
+            return f"control:{control.id}", f"{control.share:g} of customers: {control.behaviour}", {}
+        case Stage.VALUE:
+            value = action.value
+            names: tuple[str, ...] = ()
+            if isinstance(value, str):
+                number = next(number for number, rows in candidates.value_programs if rows[arm])
+                names = catalog.values[number].names
+            cost = candidates.cost[arm]
+            rule = str(value).strip() + (f" - {cost:g}" if cost else "")
+            return "no_value", rule, {name: _seen(inputs, catalog, name) for name in names}
+
+
+def _held_back(candidates: Candidates, arm: int, inputs: Inputs, *, exempt: bool) -> Iterator[str]:
+    """The contact policies that hold an arm back, or would if it were not exempt."""
+    for policy, targets in inputs.holds.items():
+        held = candidates.held.get(policy)
+        if held is None or not (held.exempt if exempt else held.covered)[arm]:
+            continue
+        if counted(candidates, policy, targets)[arm]:
+            yield policy
+
+
+def _contact(
+    name: str, candidates: Candidates, arm: int, inputs: Inputs, catalog: CompiledCatalog
+) -> tuple[str, dict[str, Any]]:
+    policy = catalog.limits.limits[name].policy
+    where = candidates.arms[arm]
+    target = {
+        "group": where.group.id,
+        "action": where.action.id,
+        "treatment": where.treatment.id,
+    }.get(policy.per, candidates.held[name].target or "")
+    targets = inputs.holds[name]
+    rule = policy.model_dump_json(by_alias=True, exclude_none=True, exclude_defaults=True, exclude={"id"})
+    return rule, {"counted": target or "customer", "until": targets.get(target, targets.get(ALL))}
 
 
 def _validity(candidates: Candidates, arm: int) -> str:
@@ -150,21 +235,25 @@ def _seen(inputs: Inputs, catalog: CompiledCatalog, name: str) -> object:
     return value["timestamp"] if isinstance(value, dict) else value
 
 
-def _ranked(slate: Slate, shown: frozenset[str]) -> list[dict[str, Any]]:
+def _ranked(slate: Slate, decision: Decision, shown: frozenset[str]) -> list[dict[str, Any]]:
     """Remaining arms, the likeliest for the first slot first. Probabilities are those of that slot.
 
-    `held_back`: why an arm could not be picked there: `shown_already` (its action, in a placement before)
-    or `lower_tier`. `shown`: the actions of the placements before.
+    `held_back`: why an arm could not be picked there: `shown_already` (its action, in a placement before),
+    `lower_tier`, or `other_channel`. `exempt`: the limits it would not have passed if it were not exempt from
+    them. `shown`: the actions of the placements before.
     """
     candidates, screening = slate.candidates, slate.screening
     chance = np.zeros(len(candidates))
-    if slate.slots:
-        chance[slate.slots[0].pool] = slate.slots[0].probabilities
+    for placement, pool, chances in _first_draw(slate, decision):
+        if placement == candidates.placement.id:
+            chance[pool] = chances
     alive = np.flatnonzero(screening.alive)
     order = alive[np.lexsort((alive, -slate.priority[alive], -chance[alive]))]
     belief = propensity(slate.mean)
 
     def held_back(arm: int) -> str | None:
+        if candidates.channel.id != decision.channel:
+            return "other_channel"
         if candidates.arms[arm].action.id in shown:
             return "shown_already"
         return "lower_tier" if slate.slots and arm not in slate.slots[0].pool else None
@@ -174,15 +263,37 @@ def _ranked(slate: Slate, shown: frozenset[str]) -> list[dict[str, Any]]:
             "treatment": candidates.arms[arm].treatment.id,
             "action": candidates.arms[arm].action.id,
             "tier": int(candidates.tier[arm]),
-            "propensity": float(belief[arm]),
-            "posterior_mean": float(slate.mean[arm]),
-            "posterior_sd": float(slate.sd[arm]),
+            "propensity": _estimate(belief[arm]),
+            "posterior_mean": _estimate(slate.mean[arm]),
+            "posterior_sd": _estimate(slate.sd[arm]),
             "context_weight": float(screening.context_weight[arm]),
             "value": float(screening.value[arm]),
-            "lever": float(candidates.lever[arm]),
-            "priority": float(slate.priority[arm]),
+            "lever": float(slate.lever[arm]),
+            "priority": _estimate(slate.priority[arm]),
             "selection_probability": float(chance[arm]),
             "held_back": held_back(int(arm)),
+            "exempt": _exempt(candidates, int(arm), decision.inputs),
         }
         for arm in order
     ]
+
+
+def _first_draw(slate: Slate, decision: Decision) -> tuple[tuple[str, Indices, Floats], ...]:
+    """The draw that an arm of this placement could first have won: (placement, arms, probabilities)."""
+    for other in decision.slates:
+        for slot in other.slots[:1]:
+            if slot.rivals or other is slate:
+                return (other.candidates.placement.id, slot.pool, slot.probabilities), *slot.rivals
+    return ()
+
+
+def _exempt(candidates: Candidates, arm: int, inputs: Inputs) -> list[str]:
+    found = list(_held_back(candidates, arm, inputs, exempt=True))
+    if candidates.channel.id in inputs.quiet and candidates.disturbs[arm]:
+        found.append(QUIET_HOURS)
+    action = candidates.arms[arm].action
+    return [*found, *(name for name in action.exempt if inputs.controls.get(name))]
+
+
+def _estimate(number: float) -> float | None:
+    return None if np.isnan(number) else float(number)

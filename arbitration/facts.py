@@ -44,6 +44,11 @@ class Declared:
     origin: str = STORE
 
 
+def personal(name: str) -> bool:
+    """Whether a fact is about the customer, and not about the situation alone."""
+    return not name.startswith("context.")
+
+
 def declarations(catalog: Catalog) -> dict[str, Declared]:
     """Every fact of the catalog by dotted name."""
     found: dict[str, Declared] = {}

@@ -197,8 +197,11 @@ def _problem(source: Source, path: Path, code: str, message: str, text: str, ind
 def _texts(document: Mapping[str, Any]) -> Iterator[tuple[Path, object, str]]:
     for a, action in enumerate(_objects(document.get("actions"), keep=True)):
         for t, treatment in enumerate(_objects(action.get("treatments"), keep=True)):
-            base: Path = ("actions", a, "treatments", t, "content")
-            yield from _fields(base, treatment.get("placement"), treatment.get("content"))
+            base: Path = ("actions", a, "treatments", t)
+            placement = treatment.get("placement")
+            yield from _fields((*base, "content"), placement, treatment.get("content"))
+            for i, incentive in enumerate(_objects(treatment.get("incentives"), keep=True)):
+                yield from _fields((*base, "incentives", i, "content"), placement, incentive.get("content"))
     for p, placement in enumerate(_objects(document.get("placements"), keep=True)):
         yield from _fields(("placements", p, "fallback"), placement.get("id"), placement.get("fallback"))
 

@@ -3,30 +3,58 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from functools import partial
+from typing import Any
 
 import orjson
 
-from arbitration.decide import decide
+from arbitration.catalog.compile import taken
+from arbitration.contact import Contact, Shown, State, micros
+from arbitration.decide import Decision, decide
 from arbitration.errors import NextBestActionError
-from arbitration.facts import Value
 from arbitration.inputs import Inputs
-from decision.errors import FieldError, InternalError, Rejected
-from decision.gathering import Gatherer, TimeBudget
+from decision.asking import Request, content_hash, fit
+from decision.errors import FieldError, InternalError, Rejected, StoreUnavailable
+from decision.gathering import Gathered, Gatherer, TimeBudget
+from decision.limiting import Limited, budget_periods, limited
 from decision.live import Live, Serving
 from decision.messages import DecisionRequest
-from decision.profiles import given_facts
-from decision.replies import Asked, reply_bytes
-from decision.storage.port import DecisionRecord, Identity, Store
-from decision.subjects import resolve
+from decision.replies import Asked, reply_bytes, reserved_until
+from decision.storage.port import Claim, DecisionRecord, Identity, Store
+from decision.subjects import Subject, resolve
 
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 64
+# How often a decision is made while what it rests on keeps changing; from half of them on it keeps every
+# limit there could be, so that nothing but a merge can overtake it.
+_ATTEMPTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A request with everything gathered for it."""
+
+    request: DecisionRequest
+    content: str
+    serving: Serving
+    asked: Request
+    subject: Subject
+    now: datetime
+    decision_id: str
+    known: Gathered
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A decision that is not committed yet."""
+
+    prepared: _Prepared
+    record: DecisionRecord
 
 
 class Deciding:
@@ -61,122 +89,174 @@ class Deciding:
     ) -> list[bytes | NextBestActionError]:
         """The replies to many, committed together. A request that fails does not touch its neighbours;
         one that is an error already stays that error. Raises StoreUnavailable if none could be committed."""
-        prepared = await self._all_prepared(requests)
-        fresh = [item for item in prepared if isinstance(item, DecisionRecord)]
-        committed = iter(await self._store.commit_decisions(fresh) if fresh else ())
+        results: dict[int, _Made | bytes | NextBestActionError] = {}
+        await self._each(results, {n: partial(self._prepare, r) for n, r in enumerate(requests)})
+        for attempt in range(1, _ATTEMPTS + 1):
+            made = {n: result for n, result in results.items() if isinstance(result, _Made)}
+            if not made:
+                break
+            try:
+                committed = await self._store.commit_decisions([each.record for each in made.values()])
+            except StoreUnavailable as error:
+                if attempt == 1:
+                    raise
+                results.update(dict.fromkeys(made, error))  # their neighbours are committed already
+                break
+            stale = {}
+            for (number, each), kept in zip(made.items(), committed, strict=True):
+                if kept is None:
+                    stale[number] = partial(self._again, each, attempt)
+                else:
+                    results[number] = _answer(each.record, kept)
+            await self._each(results, stale)
         return [
-            _answer(item, next(committed)) if isinstance(item, DecisionRecord) else item for item in prepared
+            StoreUnavailable("what a decision rests on never stood still")
+            if isinstance(result, _Made)
+            else result
+            for result in (results[number] for number in range(len(requests)))
         ]
 
-    async def _all_prepared(
-        self, requests: Sequence[DecisionRequest | NextBestActionError]
-    ) -> list[DecisionRecord | bytes | NextBestActionError]:
-        """Several at once, since most of the time is waiting for sources; each has its own time."""
-        waiting = iter(enumerate(requests))
-        prepared: dict[int, DecisionRecord | bytes | NextBestActionError] = {}
+    async def _each(self, results: dict[int, Any], work: Mapping[int, Callable[[], Awaitable[Any]]]) -> None:
+        """Does some work for several requests at once, since most of the time is waiting for sources."""
+        waiting = iter(work.items())
 
-        async def work() -> None:
-            for number, request in waiting:
-                prepared[number] = await self._prepared(request)
-                await asyncio.sleep(0)  # a long batch must not keep single requests waiting
+        async def worker() -> None:
+            for number, do in waiting:
+                results[number] = await _guarded(do)
+                if len(work) > 1:
+                    await asyncio.sleep(0)  # a long batch must not keep single requests waiting
 
-        if len(requests) == 1:
-            return [await self._prepared(requests[0])]
-        await asyncio.gather(*(work() for _ in range(min(_AT_ONCE, len(requests)))))
-        return [prepared[number] for number in range(len(requests))]
+        if len(work) == 1:
+            await worker()
+        else:
+            await asyncio.gather(*(worker() for _ in range(min(_AT_ONCE, len(work)))))
 
-    async def _prepared(
-        self, request: DecisionRequest | NextBestActionError
-    ) -> DecisionRecord | bytes | NextBestActionError:
+    async def _prepare(self, request: DecisionRequest | NextBestActionError) -> _Made | bytes:
         if isinstance(request, NextBestActionError):
-            return request
-        try:
-            return await self._prepare(request)
-        except NextBestActionError as error:
-            return error
-        except Exception as error:  # a fault of ours must not fail the neighbours either
-            log.exception("a request could not be decided")
-            return InternalError(str(error))
-
-    async def _prepare(self, request: DecisionRequest) -> DecisionRecord | bytes:
+            raise request
         serving = self._live.serving
         seconds = (request.timeout_ms or self._timeout_ms) / 1000
         budget = TimeBudget(asyncio.get_running_loop().time(), seconds)
-        asked_for = request.identity
-        identity = None if asked_for is None else Identity(asked_for.type, asked_for.value)
-        subject = await resolve(self._store, request.customer_id, identity, budget.deadline)
+        subject = await self._subject(request, budget)
         # A retry is answered as before, even where the catalog has changed since, or who it is about
         # has become known.
-        content = _content_hash(request) if request.request_id is not None else ""
+        content = content_hash(request) if request.request_id is not None else ""
         if request.request_id is not None:
             # Of two customers that became one, each may have used the id: the one asked for comes first.
             keys = (subject.asked_as, *(key for key in subject.keys if key != subject.asked_as))
             earlier = await self._store.decision_of_request(keys, request.request_id)
             if earlier is not None:
                 return _same_request(earlier, content).reply
-        given, placements = _check(request, serving)
+        asked = fit(request, serving.published.compiled)
         now = self._clock()
-        known = await self._gatherer.gather(serving.published.compiled, subject, given, now, budget)
+        catalog = serving.published.compiled
+        budgets = budget_periods(catalog, asked.placement_ids, now).values()
+        known = await self._gatherer.gather(catalog, subject, asked.given, now, budget, tuple(budgets))
+        return self._make(_Prepared(request, content, serving, asked, subject, now, self._new_id(), known))
+
+    async def _again(self, made: _Made, attempt: int) -> _Made | bytes:
+        """The decision anew, after what it rests on has changed."""
+        prepared = made.prepared
+        budget = TimeBudget(asyncio.get_running_loop().time(), self._timeout_ms / 1000)
+        subject = await self._subject(prepared.request, budget)
+        if subject.keys != prepared.subject.keys:
+            return await self._prepare(prepared.request)
+        catalog = prepared.serving.published.compiled
+        standing = None
+        degraded = prepared.known.degraded
+        if attempt < _ATTEMPTS // 2:
+            budgets = budget_periods(catalog, prepared.asked.placement_ids, prepared.now).values()
+            standing = await self._store.standing(subject.keys, prepared.now, catalog.limits, tuple(budgets))
+        else:
+            degraded = (*degraded, "limits:contended")
+        known = replace(prepared.known, standing=standing, degraded=degraded)
+        return self._make(replace(prepared, known=known))
+
+    async def _subject(self, request: DecisionRequest, budget: TimeBudget) -> Subject:
+        asked_for = request.identity
+        identity = None if asked_for is None else Identity(asked_for.type, asked_for.value)
+        return await resolve(self._store, request.customer_id, identity, budget.deadline)
+
+    def _make(self, prepared: _Prepared) -> _Made:
+        request, asked, known, now = prepared.request, prepared.asked, prepared.known, prepared.now
+        published = prepared.serving.published
+        key = prepared.subject.keys[0]
+        limits = limited(
+            published.compiled, asked.placement_ids, asked.channels, key, known.standing, known.facts, now
+        )
         inputs = Inputs(
-            decision_id=self._new_id(),
+            decision_id=prepared.decision_id,
             now=now,
-            customer_id=subject.customer_id,
-            channel=request.channel,
-            placements=placements,
+            customer_id=prepared.subject.customer_id,
+            channels=asked.channels,
+            placements=asked.placements,
             facts=known.facts,
             consents=known.consents,
-            stops=known.stops,
-            degraded=known.degraded,
+            objects=known.objects,
+            stops=limits.stops,
+            holds=limits.holds,
+            quiet=limits.quiet,
+            budgets=limits.budgets,
+            controls=limits.controls,
+            degraded=(*known.degraded, *limits.degraded),
             fetched={id: round(each.age, 3) for id, each in known.answers.items() if each.row is not None},
-            given=tuple(given),
+            given=tuple(asked.given),
         )
-        asked = Asked(request.request_id, request.explain)
-        made = decide(inputs, serving.published.compiled, serving.snapshots)
-        return DecisionRecord(
+        made = decide(inputs, published.compiled, prepared.serving.snapshots)
+        repeat = Asked(request.request_id, request.explain, request.activation)
+        live = request.mode == "live"
+        record = DecisionRecord(
             decision_id=inputs.decision_id,
-            customer_id=subject.keys[0],
+            customer_id=key,
             request_id=request.request_id,
-            request_hash=content,
+            request_hash=prepared.content,
             decided_at=now,
-            channel=request.channel,
+            channel=made.channel or asked.channels[0],
             mode=request.mode,
             catalog_version=made.catalog_version,
             snapshots=made.snapshots,
-            inputs=recorded(inputs, asked),
-            reply=reply_bytes(made, serving.published, asked),
+            inputs=recorded(inputs, repeat),
+            reply=reply_bytes(made, published, repeat),
+            activation=request.activation,
+            claim=_claim(prepared, limits, made) if live else None,
         )
+        return _Made(prepared, record)
 
 
-def _check(
-    request: DecisionRequest, serving: Serving
-) -> tuple[dict[str, Value], tuple[tuple[str, int], ...]]:
-    catalog = serving.published.compiled
-    errors: list[FieldError] = []
-    if request.channel not in catalog.channels:
-        known = ", ".join(catalog.channels)
-        errors.append(FieldError("channel", "unknown_channel", f"there are the channels {known}"))
-        raise _invalid(errors)
-    placements: list[tuple[str, int]] = []
-    for number, asked in enumerate(request.placements):
-        candidates = catalog.candidates.get(asked.id)
-        if candidates is None or candidates.channel.id != request.channel:
-            here = ", ".join(p.id for p in catalog.model.placements if p.channel == request.channel)
-            message = f"the channel '{request.channel}' has the placements {here or '(none)'}"
-            errors.append(FieldError(f"placements[{number}].id", "unknown_placement", message))
-            continue
-        slots = candidates.placement.slots
-        if asked.limit is not None and asked.limit > slots:
-            message = f"the placement '{asked.id}' has {slots} slot(s)"
-            errors.append(FieldError(f"placements[{number}].limit", "over_limit", message))
-        placements.append((asked.id, asked.limit or slots))
-    facts = given_facts(catalog, request.channel, request.context, request.profile, errors)
-    if errors:
-        raise _invalid(errors)
-    return facts, tuple(placements)
+async def _guarded(do: Callable[[], Awaitable[Any]]) -> Any:
+    try:
+        return await do()
+    except NextBestActionError as error:
+        return error
+    except Exception as error:  # a fault of ours must not fail the neighbours either
+        log.exception("a request could not be decided")
+        return InternalError(str(error))
 
 
-def _invalid(errors: Sequence[FieldError]) -> Rejected:
-    return Rejected(422, "invalid_request", "The request does not fit the published catalog.", errors)
+def _claim(prepared: _Prepared, limits: Limited, made: Decision) -> Claim:
+    catalog = prepared.serving.published.compiled
+    arms = [item.arm for slate in made.slates for item in slate.items]
+    channel = made.channel or prepared.asked.channels[0]
+    deferred = prepared.request.activation == "deferred"
+    state: State = "reserved" if deferred else "firm"
+    budgets = budget_periods(catalog, prepared.asked.placement_ids, prepared.now)
+    return Claim(
+        keys=prepared.subject.keys,
+        limits=catalog.limits,
+        standing=prepared.known.standing,
+        ranges=limits.ranges,
+        contact=Contact(
+            micros(prepared.now),
+            channel,
+            tuple(Shown(arm.treatment.id, arm.action.id, arm.group.id, state) for arm in arms),
+            deferred,
+        ),
+        takes=tuple(
+            (arm.treatment.id, budgets[arm.action.id], taken(arm)) for arm in arms if arm.action.id in budgets
+        ),
+        due_at=reserved_until(made, catalog) if deferred else None,
+        joins=limits.joins,
+    )
 
 
 def _answer(mine: DecisionRecord, committed: DecisionRecord) -> bytes | NextBestActionError:
@@ -198,18 +278,9 @@ def _same_request(earlier: DecisionRecord, content: str) -> DecisionRecord:
     return earlier
 
 
-def _content_hash(request: DecisionRequest) -> str:
-    # Not by which of their names the customer is called: a request id is the customer's anyway.
-    content = orjson.dumps(
-        request.model_dump(exclude={"request_id", "timeout_ms", "customer_id", "identity"}),
-        option=orjson.OPT_SORT_KEYS,
-    )
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
 def recorded(inputs: Inputs, asked: Asked) -> bytes:
     """What the ledger keeps to make the decision again."""
-    return orjson.dumps({**inputs.to_json(), "request_id": asked.request_id, "explain": asked.explain})
+    return orjson.dumps({**inputs.to_json(), **asdict(asked)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,4 +294,5 @@ class Recorded:
 def read_recorded(content: bytes) -> Recorded:
     """The inverse of `recorded`."""
     raw = orjson.loads(content)
-    return Recorded(Inputs.from_json(raw), Asked(raw["request_id"], raw["explain"]))
+    asked = Asked(raw["request_id"], raw["explain"], raw.get("activation", "immediate"))
+    return Recorded(Inputs.from_json(raw), asked)

@@ -7,7 +7,7 @@ never the answer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -19,9 +19,11 @@ from arbitration.facts import DERIVED, STORE, Facts, Value, admit
 from decision.sources.guard import Answer, Guarded
 from decision.sources.port import Cause, Key
 from decision.sources.registry import Sources
-from decision.storage.port import Customer, Profiles
+from decision.storage.port import BudgetPeriod, Customer, Standing, Store
 from decision.subjects import Subject, within
 
+# Of a source: there is nobody of whom it could say so, or it says nothing of this.
+_NOTHING_KNOWN = (None, Cause.NOT_FOUND, Cause.MISSING_INPUT)
 CONSENTS = ("given", "withdrawn")
 # Of a request's time; the rest is for deciding and for making the answer durable.
 _SHARE_OF_SOURCES = 0.8
@@ -49,12 +51,14 @@ class TimeBudget:
 class Gathered:
     """What is known of a customer at a moment; see `arbitration.inputs.Inputs` for the fields.
 
-    `answers`: what each source had to say. `stored`: the profile in the store, if there is one.
+    `standing`: None where it could not be read. `answers`: what each source had to say. `stored`: the profile
+    in the store, if there is one.
     """
 
     facts: Mapping[str, Value] = field(default_factory=dict)
     consents: Mapping[str, str] = field(default_factory=dict)
-    stops: tuple[tuple[str, str], ...] = ()
+    objects: bool = False
+    standing: Standing | None = None
     degraded: tuple[str, ...] = ()
     answers: Mapping[str, Answer] = field(default_factory=dict)
     stored: Customer | None = None
@@ -63,23 +67,27 @@ class Gathered:
 class Gatherer:
     """Asks the store and all sources of a catalog."""
 
-    def __init__(self, store: Profiles, sources: Sources) -> None:
+    def __init__(self, store: Store, sources: Sources) -> None:
         self._store = store
         self._sources = sources
 
     async def gather(
-        self, catalog: CompiledCatalog, subject: Subject, given: Facts, now: datetime, budget: TimeBudget
+        self,
+        catalog: CompiledCatalog,
+        subject: Subject,
+        given: Facts,
+        now: datetime,
+        budget: TimeBudget,
+        budgets: Collection[BudgetPeriod] = (),
     ) -> Gathered:
         """Everything known of whom a request is about, typed. `given`: what the request says itself, which
-        overrides. Raises StoreUnavailable.
-
-        Without its stops a decision is made as if every stop there could be were in force: a limit that
-        cannot be read is kept. So it is for someone who could not be resolved in time.
+        overrides. `budgets`: those to look at. Raises StoreUnavailable.
         """
         if subject.unresolved:
             facts, _ = catalog.derivations.derive(given, now)
-            return Gathered(facts, stops=_every_stop(catalog), degraded=subject.degraded)
-        round = _Round(catalog, subject, given, now, budget, self._sources.of(catalog))
+            # Who it is cannot be told, so neither can whether they object.
+            return Gathered(facts, objects=bool(catalog.objectionable), degraded=subject.degraded)
+        round = _Round(catalog, subject, given, now, budget, self._sources.of(catalog), budgets)
         asking = [asyncio.create_task(round.ask(call)) for call in catalog.calls]
         try:
             await round.read(self._store)
@@ -101,6 +109,7 @@ class _Round:
         now: datetime,
         budget: TimeBudget,
         sources: Mapping[str, Guarded | None],
+        budgets: Collection[BudgetPeriod],
     ) -> None:
         self._catalog = catalog
         self._subject = subject
@@ -110,22 +119,24 @@ class _Round:
         self._sources = sources
         self._facts: dict[str, Value] = {}
         self._consents: dict[str, str] = {}
-        self._stops: tuple[tuple[str, str], ...] = ()
+        self._budgets = budgets
+        self._standing: Standing | None = None
+        self._unread = False
         self._customer: Customer | None = None
         self._missing: list[str] = []
         self._unfit: list[str] = []
         self._answers: dict[str, Answer] = {}
         self._arrived = {name: asyncio.Event() for name in (STORE, *(c.source.id for c in catalog.calls))}
 
-    async def read(self, store: Profiles) -> None:
-        """Reads the store: what rests, and the profile."""
-        subject, deadline = self._subject, self._budget.deadline
+    async def read(self, store: Store) -> None:
+        """Reads the store: what limits the customer, and the profile."""
+        subject, deadline, limits = self._subject, self._budget.deadline, self._catalog.limits
         try:
-            stops = await within(deadline, partial(store.stops, subject.keys, self._now))
-            self._stops = tuple((stop.scope, stop.target) for stop in stops)
+            self._standing = await within(
+                deadline, partial(store.standing, subject.keys, self._now, limits, self._budgets)
+            )
         except TimeoutError:
-            self._stops = _every_stop(self._catalog)
-            self._missing.append(f"stops:{Cause.TIMEOUT}")
+            self._missing.append(f"limits:{Cause.TIMEOUT}")
         if subject.customer_id is not None:
             try:
                 self._customer = await within(deadline, partial(store.customer, subject.customer_id))
@@ -134,6 +145,7 @@ class _Round:
                 elif _stores_anything(self._catalog):
                     self._missing.append(f"profile:{Cause.NOT_FOUND}")
             except TimeoutError:
+                self._unread = True
                 self._missing.append(f"profile:{Cause.TIMEOUT}")
         self._arrived[STORE].set()
 
@@ -175,11 +187,25 @@ class _Round:
         return Gathered(
             facts,
             self._consents,
-            self._stops,
+            self._objects(),
+            self._standing,
             (*self._subject.degraded, *self._missing, *causes, *bad),
             self._answers,
             self._customer,
         )
+
+    def _objects(self) -> bool:
+        """Whether the customer objects to profiling. An answer that was there to be had, and did not come,
+        may have been yes."""
+        for purpose in self._catalog.model.purposes:
+            if purpose.profiling and self._consents.get(purpose.id) == "withdrawn":
+                return True
+            if purpose.profiling and purpose.id not in self._consents:
+                answer = self._answers.get(purpose.source)
+                failed = self._unread if answer is None else answer.cause not in _NOTHING_KNOWN
+                if failed or f"consents.{purpose.id}" in self._unfit:
+                    return True
+        return False
 
     def _key(self, call: Call, customer_id: str | None) -> Key | None:
         names = call.source.inputs.values()
@@ -225,12 +251,3 @@ class _Round:
 def _stores_anything(catalog: CompiledCatalog) -> bool:
     origins = [fact.origin for fact in catalog.declared.values()]
     return STORE in origins or any(purpose.source == STORE for purpose in catalog.model.purposes)
-
-
-def _every_stop(catalog: CompiledCatalog) -> tuple[tuple[str, str], ...]:
-    actions = (action for action in catalog.model.actions if action.stop is not None)
-    targets = (
-        ("action", action.id) if action.stop and action.stop.scope == "action" else ("group", action.group)
-        for action in actions
-    )
-    return tuple(dict.fromkeys(targets))

@@ -1,8 +1,9 @@
 """The columns of a CSV file: where each goes in a profile, and what the text of its cells means.
 
 A column goes where its name says: `customer_id`; an attribute of the catalog (`nps`, or `attributes.nps`);
-`scores.<score>`, `consents.<purpose>`, `identities.<type>`. Other columns are ignored. A map says otherwise:
-a YAML or JSON file, every part of it optional:
+`scores.<score>`, `consents.<purpose>`, and beside it `consents.<purpose>.at` and `.source`;
+`identities.<type>`. Other columns are ignored. A map says otherwise: a YAML or JSON file, every part of it
+optional:
 
     customer_id_from_line: "h-{line}"        # for files without ids: the row on line 7 is customer h-7
     columns:
@@ -44,6 +45,7 @@ _DOUBLE = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _IDENTITY = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _LINE = "{line}"
+_CONSENT: dict[str, FactType] = {"at": "timestamp", "source": "string"}  # what there may be beside an answer
 
 
 def invalid_import(detail: str, errors: Sequence[FieldError]) -> Rejected:
@@ -151,6 +153,12 @@ class Columns:
         for path, names in takers.items():
             if len(names) > 1 and not path.startswith("identities."):
                 yield FieldError(path, "several_columns", f"gets several columns: {', '.join(names)}")
+        for path in takers:
+            section, _, key = path.partition(".")
+            answer, detail, _ = key.partition(".")
+            if section == "consents" and detail and f"consents.{answer}" not in takers:
+                message = f"no column has this name or is mapped to it, but one is {path}"
+                yield FieldError(f"consents.{answer}", "missing_column", message)
         if self._id_from_line is None and "customer_id" not in takers:
             found = ", ".join(self.names[:20])
             message = f"no column has this name or is mapped to it; the first line of the file has: {found}"
@@ -170,6 +178,7 @@ class Columns:
             return row
         if self._id_from_line is not None:
             row.profile["customer_id"] = self._id_from_line.replace(_LINE, str(line))
+        details: dict[str, dict[str, object]] = {}
         for column in self._used:
             try:
                 value = _read(column, cells[column.position])
@@ -183,13 +192,20 @@ class Columns:
             elif column.section == "identities":
                 row.profile.setdefault("identities", []).append({"type": column.key, "value": value})
                 row.identities.append(column.name)
+            elif column.section == "consents" and "." in column.key:
+                purpose, _, name = column.key.partition(".")
+                details.setdefault(purpose, {})[name] = value
             else:
                 row.profile.setdefault(column.section, {})[column.key] = value
+        for purpose, detail in details.items():
+            consents = row.profile.setdefault("consents", {})
+            consents[purpose] = detail if purpose not in consents else {"status": consents[purpose], **detail}
         return row
 
     def by_column(self, errors: Sequence[FieldError], row: Row) -> list[FieldError]:
         """Faults of the profile of `row`, each under the name of the column it came from."""
-        names = {column.path: column.name for column in self._used}
+        names = {f"{column.path}.status": column.name for column in self._used}
+        names |= {column.path: column.name for column in self._used}
         names["identities"] = ", ".join(row.identities)
         for number, name in enumerate(row.identities):
             names[f"identities[{number}].value"] = name
@@ -223,9 +239,12 @@ def _place(target: str, catalog: CompiledCatalog) -> tuple[str, str, FactType] |
     if section in ("attributes", "scores"):
         fact = catalog.declared.get(f"{'customer' if section == 'attributes' else section}.{key}")
         return None if fact is None else (section, key, fact.type)
-    known = (section == "consents" and any(purpose.id == key for purpose in catalog.model.purposes)) or (
-        section == "identities" and _IDENTITY.fullmatch(key) is not None
-    )
+    if section == "consents":
+        purpose, dot, detail = key.partition(".")
+        kind: FactType | None = _CONSENT.get(detail) if dot else "string"
+        known = any(each.id == purpose for each in catalog.model.purposes)
+        return (section, key, kind) if known and kind is not None else None
+    known = section == "identities" and _IDENTITY.fullmatch(key) is not None
     return (section, key, "string") if known else None
 
 

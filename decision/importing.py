@@ -6,7 +6,7 @@ it (`merging`).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,9 +14,16 @@ from pydantic import ValidationError
 
 from arbitration.catalog.compile import CompiledCatalog
 from decision.errors import Conflict, FieldError, Rejected, validation_errors
-from decision.messages import CustomerMessage, CustomerPatch, IdentityMessage, ImportLine, PushLine
+from decision.messages import (
+    Consent,
+    CustomerMessage,
+    CustomerPatch,
+    IdentityMessage,
+    ImportLine,
+    PushLine,
+)
 from decision.profiles import profile_errors
-from decision.storage.port import Change, Customer, Identity, Profiles
+from decision.storage.port import Change, ConsentDetail, Customer, Identity, Profiles
 from decision.strict_json import parse
 
 BATCH = 500
@@ -29,10 +36,11 @@ OnReject = Callable[[int, Sequence[FieldError], object], None]
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How a row is read (raises pydantic's ValidationError), and how a batch is stored, all or none."""
+    """How a row is read (raises pydantic's ValidationError), how a batch is stored, all or none, and when."""
 
     read: Callable[[object], Change]
     store: Callable[[Sequence[Change]], Awaitable[object]]
+    clock: Callable[[], datetime]
 
 
 def replacing(store: Profiles, clock: Callable[[], datetime]) -> Way:
@@ -45,7 +53,7 @@ def replacing(store: Profiles, clock: Callable[[], datetime]) -> Way:
     async def put(changes: Sequence[Change]) -> None:
         await store.put_customers([change.customer for change in changes], clock())
 
-    return Way(read, put)
+    return Way(read, put, clock)
 
 
 def merging(store: Profiles, clock: Callable[[], datetime]) -> Way:
@@ -58,7 +66,7 @@ def merging(store: Profiles, clock: Callable[[], datetime]) -> Way:
     async def patch(changes: Sequence[Change]) -> None:
         await store.patch_customers(changes, clock())
 
-    return Way(read, patch)
+    return Way(read, patch, clock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +123,7 @@ class Importer:
         except ValidationError as error:
             self.reject(number, validation_errors(error.errors()), source)
             return
-        if errors := profile_errors(self._catalog, change.customer):
+        if errors := profile_errors(self._catalog, change.customer, self._way.clock):
             self.reject(number, errors, source)
             return
         self._waiting.append(_Waiting(number, change, source))
@@ -153,9 +161,9 @@ class Importer:
 
 def to_customer(customer_id: str, profile: CustomerMessage) -> Customer:
     """A profile message as the store's record."""
-    return Customer(
-        customer_id, profile.attributes, profile.scores, profile.consents, to_identities(profile.identities)
-    )
+    consents, details = _consents(profile.consents)
+    identities = to_identities(profile.identities)
+    return Customer(customer_id, profile.attributes, profile.scores, consents, identities, details)
 
 
 def to_change(customer_id: str, patch: CustomerPatch) -> Change:
@@ -164,11 +172,27 @@ def to_change(customer_id: str, patch: CustomerPatch) -> Change:
     remove = [
         (name, key) for name, values in sections.items() for key, value in values.items() if value is None
     ]
-    kept = {
-        name: {key: value for key, value in values.items() if value is not None}
-        for name, values in sections.items()
-    }
-    return Change(Customer(customer_id, **kept, identities=to_identities(patch.identities)), tuple(remove))
+    attributes, scores = (
+        {key: value for key, value in values.items() if value is not None}
+        for values in (patch.attributes, patch.scores)
+    )
+    given = {purpose: each for purpose, each in patch.consents.items() if each is not None}
+    consents, details = _consents(given)
+    identities = to_identities(patch.identities)
+    return Change(Customer(customer_id, attributes, scores, consents, identities, details), tuple(remove))
+
+
+def _consents(given: Mapping[str, Consent]) -> tuple[dict[str, str], dict[str, ConsentDetail]]:
+    answers: dict[str, str] = {}
+    details: dict[str, ConsentDetail] = {}
+    for purpose, each in given.items():
+        if isinstance(each, str):
+            answers[purpose] = each
+            continue
+        answers[purpose] = each.status
+        if each.at is not None or each.source is not None:
+            details[purpose] = ConsentDetail(each.at, each.source)
+    return answers, details
 
 
 def to_identities(messages: Sequence[IdentityMessage]) -> tuple[Identity, ...]:

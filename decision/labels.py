@@ -22,8 +22,9 @@ ItemKey = tuple[str, str]
 def contacted(
     decision: DecisionRecord, channel: Channel, treatments: Iterable[str], known: Mapping[ItemKey, Label]
 ) -> Iterable[Label]:
-    """The labels that a decision opens by itself, on a channel where it is the contact."""
-    if decision.mode != "live" or channel.contact != "decision":
+    """The labels that a decision opens by itself, on a channel where it is the contact. A deferred one is
+    not: its contact is the impression, and there may be none."""
+    if decision.mode != "live" or decision.activation == "deferred" or channel.contact != "decision":
         return
     due = decision.decided_at + duration(channel.response_window)
     for treatment in treatments:

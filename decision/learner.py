@@ -212,7 +212,7 @@ def _add(state: State, catalog: CompiledCatalog, policy: str, changes: Sequence[
     contexts: list[np.ndarray] = []
     rewards: list[float] = []
     weights: list[float] = []
-    encoded: dict[str, np.ndarray] = {}
+    encoded: dict[str, np.ndarray | None] = {}
     for change in changes:
         channel = catalog.channels.get(change.decision.channel)
         if channel is None:
@@ -224,11 +224,13 @@ def _add(state: State, catalog: CompiledCatalog, policy: str, changes: Sequence[
         name = change.decision.decision_id
         if name not in encoded:
             inputs = Inputs.from_json(orjson.loads(change.decision.inputs))
-            encoded[name] = encoder.encode(inputs.facts, inputs.now)
+            encoded[name] = None if inputs.objects else encoder.encode(inputs.facts, inputs.now)
+        if (context := encoded[name]) is None:
+            continue  # to learn from who objects to profiling would be to profile
         for value, weight in ((old, -1.0), (new, 1.0)):
             if value is not None:
                 arms.append(change.treatment)
-                contexts.append(encoded[name])
+                contexts.append(context)
                 rewards.append(value)
                 weights.append(weight)
     if arms:

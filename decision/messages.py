@@ -6,10 +6,18 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StringConstraints,
+)
 from pydantic import model_validator as validator
 
-from arbitration.catalog.model import Outcome
+from arbitration.catalog.limits import Behaviour, Outcome
 from arbitration.facts import MAX_STRING
 
 
@@ -70,8 +78,15 @@ class DecisionRequest(Message):
     request_id: Annotated[Key | None, Field(description="Repeating it repeats the reply.")] = None
     customer_id: Key | None = None
     identity: IdentityMessage | None = None
-    channel: Key
-    placements: Annotated[list[PlacementRequest], Field(min_length=1, max_length=20)]
+    channel: Key | None = None
+    channels: Annotated[
+        list[Key] | None,
+        Field(min_length=1, max_length=20, description="Instead of `channel`: one of these is chosen."),
+    ] = None
+    placements: Annotated[
+        list[PlacementRequest] | None,
+        Field(min_length=1, max_length=20, description="Default: all of the channel, or channels."),
+    ] = None
     context: Facts = Field(default_factory=dict)
     profile: Annotated[Facts, Field(description="Attributes that override the stored ones.")] = Field(
         default_factory=dict
@@ -79,7 +94,13 @@ class DecisionRequest(Message):
     mode: Annotated[
         Literal["live", "dry_run"], Field(description="`dry_run`: nothing counted, nothing learned.")
     ] = "live"
-    activation: Literal["immediate"] = "immediate"
+    activation: Annotated[
+        Literal["immediate", "deferred"],
+        Field(
+            description="`deferred`: contact and budget are reserved until a response confirms that it was"
+            " seen, and released after the channel's response window."
+        ),
+    ] = "immediate"
     timeout_ms: Annotated[
         int | None,
         Field(ge=1, le=60_000, description="For gathering what is known; default: the service's setting."),
@@ -90,7 +111,11 @@ class DecisionRequest(Message):
     def _one_customer(self) -> Self:
         if (self.customer_id is None) == (self.identity is None):
             raise ValueError("give either customer_id or identity")
-        names = [placement.id for placement in self.placements]
+        if (self.channel is None) == (self.channels is None):
+            raise ValueError("give either channel or channels")
+        if self.channels is not None and len(set(self.channels)) < len(self.channels):
+            raise ValueError("channels: each channel once")
+        names = [placement.id for placement in self.placements or ()]
         if len(set(names)) < len(names):
             raise ValueError("placements: each placement once")
         return self
@@ -113,12 +138,38 @@ class ResponseMessage(Message):
     occurred_at: Time | None = None
 
 
+class ConsentMessage(Message):
+    """A consent. `at`: when it was given or withdrawn (default: now; at most a day ahead); `source`: by which
+    way, such as a form or a shop."""
+
+    status: Literal["given", "withdrawn"]
+    at: Time | None = None
+    source: Annotated[
+        str | None, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")
+    ] = None
+
+
+def _consent(raw: object) -> str | ConsentMessage:
+    # Not left to the union: it would name its branches in the path of a fault. Which answers there are is
+    # checked with the catalog.
+    if isinstance(raw, str):
+        return raw
+    if not isinstance(raw, dict):
+        raise ValueError("must be given or withdrawn, or an object with this as its status")
+    return ConsentMessage.model_validate(raw)
+
+
+Consent = Annotated[
+    str | ConsentMessage, PlainValidator(_consent, json_schema_input_type=str | ConsentMessage)
+]
+
+
 class CustomerMessage(Message):
     """A customer's profile, as a whole."""
 
     attributes: Facts = Field(default_factory=dict)
     scores: Facts = Field(default_factory=dict)
-    consents: Annotated[dict[str, str], Field(max_length=256)] = Field(default_factory=dict)
+    consents: Annotated[dict[str, Consent], Field(max_length=256)] = Field(default_factory=dict)
     identities: Annotated[list[IdentityMessage], Field(max_length=64)] = Field(default_factory=list)
 
 
@@ -127,7 +178,7 @@ class CustomerPatch(Message):
 
     attributes: Facts = Field(default_factory=dict)
     scores: Facts = Field(default_factory=dict)
-    consents: Annotated[dict[str, str | None], Field(max_length=256)] = Field(default_factory=dict)
+    consents: Annotated[dict[str, Consent | None], Field(max_length=256)] = Field(default_factory=dict)
     identities: Annotated[list[IdentityMessage], Field(max_length=64)] = Field(default_factory=list)
 
 
@@ -197,21 +248,23 @@ class RemovedArm(Reply):
 
 
 class RankedArm(Reply):
-    """An arm that was left: every factor of its priority; its probability in the first slot, or why it
-    was held back there."""
+    """An arm that was left: every factor of its priority (the estimates are null for who objects to
+    profiling); its probability in the first slot, or why it was held back there; and the limits it passed
+    only because it is exempt from them."""
 
     treatment: str
     action: str
     tier: int
-    propensity: float
-    posterior_mean: float
-    posterior_sd: float
+    propensity: float | None
+    posterior_mean: float | None
+    posterior_sd: float | None
     context_weight: float
     value: float
     lever: float
-    priority: float
+    priority: float | None
     selection_probability: float
-    held_back: Literal["shown_already", "lower_tier"] | None
+    held_back: Literal["shown_already", "lower_tier", "other_channel"] | None
+    exempt: list[str]
 
 
 class SlotReply(Reply):
@@ -245,23 +298,40 @@ class KnownFact(Reply):
     age_seconds: float | None
 
 
+class ControlGroupReply(Reply):
+    """A control group that was in force, and whether the customer is in it."""
+
+    id: str
+    behaviour: Behaviour
+    member: bool
+
+
 class ExplanationReply(Reply):
     """Why a decision came out as it did: what was known, what was missing, and what followed."""
 
     decision_id: str
+    channel: str | None
+    not_before: str | None
+    objects_to_profiling: bool
+    control_groups: list[ControlGroupReply]
     facts: list[KnownFact]
     degraded: list[str]
     placements: list[PlacementExplanation]
 
 
 class DecisionReply(Reply):
-    """The decision. `explanation` is there when it was asked for."""
+    """The decision. `channel`: the one it is for; null where none of several can be used. `not_before`: where
+    only quiet hours kept everything back, when to ask again. `reserved_until`: of a deferred decision.
+    `explanation` is there when it was asked for."""
 
     decision_id: str
     request_id: str | None
     customer_id: str | None
     decided_at: str
     catalog_version: str
+    channel: str | None
+    not_before: str | None
+    reserved_until: str | None
     placements: list[PlacementReply]
     control_group: str | None
     degraded: list[str]
@@ -319,6 +389,16 @@ class RecordedReply(Reply):
     duplicates: int
 
 
+class ConsentReply(Reply):
+    """A consent as stored. `at`: when it was given or withdrawn, which is `told_at` where we were not told;
+    null: before this was kept."""
+
+    status: str
+    at: str | None
+    source: str | None
+    told_at: str | None
+
+
 class CustomerReply(Reply):
     """A profile as stored."""
 
@@ -326,6 +406,7 @@ class CustomerReply(Reply):
     attributes: dict[str, Any]
     scores: dict[str, Any]
     consents: dict[str, str]
+    consent_records: dict[str, ConsentReply]
     identities: list[IdentityMessage]
 
 
@@ -430,6 +511,55 @@ class VersionsReply(Reply):
     """Publications, newest first."""
 
     versions: list[PublicationReply]
+
+
+class ControlGroupSide(Reply):
+    """Customers by whether they are in a control group; `outcomes`: how many of them reported each since
+    their first exposure."""
+
+    customers: int
+    outcomes: dict[str, int]
+
+
+class ControlGroupReport(Reply):
+    """A control group in one of its windows. `p_value`: how likely a `share` at least so far from
+    `expected_share` is by chance; `sample_ratio_mismatch`: so unlikely that the groups should not be
+    compared before it is known why. `behaviour` is null where the live catalog has no such group."""
+
+    id: str
+    since: str | None
+    behaviour: Behaviour | None
+    members: ControlGroupSide
+    others: ControlGroupSide
+    expected_share: float
+    share: float
+    p_value: float
+    sample_ratio_mismatch: bool
+
+
+class ControlGroupsReply(Reply):
+    """All control groups that anybody was found to be in, or not to be in."""
+
+    control_groups: list[ControlGroupReport]
+
+
+class BudgetReport(Reply):
+    """A budget in one period, in `times` or in the catalog's currency. `reserved` is part of `used`. `total`
+    and `left` are null where the live catalog has no such budget."""
+
+    action: str
+    unit: str
+    begins: str | None
+    total: float | None
+    used: float
+    reserved: float
+    left: float | None
+
+
+class BudgetsReply(Reply):
+    """All budgets of which anything was taken."""
+
+    budgets: list[BudgetReport]
 
 
 class HealthReply(Reply):

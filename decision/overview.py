@@ -15,7 +15,7 @@ from decision.gathering import Gathered, Gatherer, TimeBudget
 from decision.live import Live
 from decision.responding import treatments
 from decision.sources.port import Cause
-from decision.storage.port import DecisionRecord, ResponseRecord, Store
+from decision.storage.port import ConsentDetail, Customer, DecisionRecord, ResponseRecord, Store
 from decision.subjects import known
 
 _SECTIONS = {"customer": "attributes", "scores": "scores", "consents": "consents"}
@@ -68,12 +68,29 @@ class Overview:
             "attributes": {} if stored is None else stored.attributes,
             "scores": {} if stored is None else stored.scores,
             "consents": {} if stored is None else stored.consents,
+            "consent_records": {} if stored is None else consent_records(stored, times),
             "identities": [{"type": each.type, "value": each.value} for each in names.identities],
             "merged": list(names.merged),
             "facts": [_fact(told, now) for told in _told(catalog, gathered, times, now)],
             "degraded": list(gathered.degraded),
             "decisions": recent(decisions, responses),
         }
+
+
+def consent_records(customer: Customer, told: Mapping[str, datetime]) -> dict[str, dict[str, Any]]:
+    """The stored consents, each as `decision.messages.ConsentReply`. `told`: when each value was, by name."""
+    found = {}
+    for purpose, status in customer.consents.items():
+        detail = customer.consent_details.get(purpose, ConsentDetail())
+        told_at = told.get(f"consents.{purpose}")
+        at = detail.at or told_at
+        found[purpose] = {
+            "status": status,
+            "at": None if at is None else rfc3339(at),
+            "source": detail.source,
+            "told_at": None if told_at is None else rfc3339(told_at),
+        }
+    return found
 
 
 def recent(decisions: list[DecisionRecord], responses: list[ResponseRecord]) -> list[dict[str, Any]]:
@@ -112,6 +129,8 @@ def _told(
         **{f"consents.{purpose}": answer for purpose, answer in gathered.consents.items()},
     }
     unfit = {each.removesuffix(f":{Cause.BAD_VALUE}") for each in gathered.degraded}
+    details = {} if gathered.stored is None else gathered.stored.consent_details
+    times = {**times, **{f"consents.{of}": each.at for of, each in details.items() if each.at is not None}}
     found: dict[str, Told] = {}
     for name, origin in origins.items():
         answer = gathered.answers.get(origin)

@@ -6,7 +6,8 @@ gathered (`decision.gathering`), and left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import datetime, timedelta
 
 from arbitration.catalog.compile import CompiledCatalog
 from arbitration.errors import FactError
@@ -16,11 +17,12 @@ from decision.gathering import CONSENTS
 from decision.storage.port import Customer
 
 _SECTIONS = {"attributes": "customer", "scores": "scores"}
+_AHEAD = timedelta(days=1)  # of our clock: others are set otherwise
 
 
 def given_facts(
     catalog: CompiledCatalog,
-    channel: str,
+    channels: Collection[str],
     context: Mapping[str, object],
     profile: Mapping[str, object],
     errors: list[FieldError],
@@ -31,7 +33,7 @@ def given_facts(
         for key, raw in values.items():
             where, name = f"{field_name}.{key}", f"{prefix}.{key}"
             fact = catalog.declared.get(name)
-            if fact is None or (fact.channels is not None and channel not in fact.channels):
+            if fact is None or (fact.channels is not None and fact.channels.isdisjoint(channels)):
                 kind = "context value on this channel" if prefix == "context" else "attribute"
                 errors.append(FieldError(where, "unknown_name", f"the catalog has no such {kind}"))
                 continue
@@ -42,13 +44,15 @@ def given_facts(
     return facts
 
 
-def profile_errors(catalog: CompiledCatalog, customer: Customer, prefix: str = "") -> list[FieldError]:
-    """What is wrong with a profile someone wants to store. `prefix` is put before each field's path."""
+def profile_errors(
+    catalog: CompiledCatalog, customer: Customer, clock: Callable[[], datetime]
+) -> list[FieldError]:
+    """What is wrong with a profile someone wants to store. `clock` gives aware UTC."""
     errors: list[FieldError] = []
     for section, root in _SECTIONS.items():
         values: Mapping[str, object] = getattr(customer, section)
         for key, raw in values.items():
-            where = f"{prefix}{section}.{key}"
+            where = f"{section}.{key}"
             if (fact := catalog.declared.get(f"{root}.{key}")) is None:
                 message = f"the catalog declares no {section.removesuffix('s')} '{_short(key)}'"
                 errors.append(FieldError(where, "unknown_name", message))
@@ -60,16 +64,17 @@ def profile_errors(catalog: CompiledCatalog, customer: Customer, prefix: str = "
                 admit(where, raw, fact)
             except FactError as error:
                 errors.append(FieldError(where, "bad_value", error.message))
-    errors += _consent_errors(catalog, customer.consents, prefix)
+    errors += _consent_errors(catalog, customer.consents)
+    for purpose, detail in customer.consent_details.items():
+        if detail.at is not None and detail.at - clock() > _AHEAD:
+            errors.append(FieldError(f"consents.{purpose}.at", "bad_value", "is more than a day ahead"))
     return errors
 
 
-def _consent_errors(
-    catalog: CompiledCatalog, consents: Mapping[str, str], prefix: str
-) -> Iterable[FieldError]:
+def _consent_errors(catalog: CompiledCatalog, consents: Mapping[str, str]) -> Iterable[FieldError]:
     purposes = {purpose.id: purpose.source for purpose in catalog.model.purposes}
     for purpose, answer in consents.items():
-        where = f"{prefix}consents.{purpose}"
+        where = f"consents.{purpose}"
         if purpose not in purposes:
             message = f"the catalog declares no purpose '{_short(purpose)}'"
             yield FieldError(where, "unknown_name", message)

@@ -6,10 +6,13 @@ It is written as bytes here, once; these bytes are sent, recorded, and compared 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import orjson
 
+from arbitration.catalog.compile import CompiledCatalog
+from arbitration.catalog.scalars import duration
 from arbitration.decide import Decision, Item, Slate
 from arbitration.explain import explain
 from arbitration.facts import rfc3339
@@ -23,20 +26,25 @@ class Asked:
 
     request_id: str | None = None
     explain: bool = False
+    activation: str = "immediate"
 
 
 def reply_bytes(decision: Decision, published: Published, asked: Asked) -> bytes:
     """The JSON reply."""
     renderer = Renderer(decision.inputs)
-    placements = [_placement(slate, published, renderer) for slate in decision.slates]
+    placements = [_placement(slate, decision, published, renderer) for slate in decision.slates]
+    due = reserved_until(decision, published.compiled) if asked.activation == "deferred" else None
     reply: dict[str, Any] = {
         "decision_id": decision.inputs.decision_id,
         "request_id": asked.request_id,
         "customer_id": decision.inputs.customer_id,
         "decided_at": rfc3339(decision.inputs.now),
         "catalog_version": decision.catalog_version,
+        "channel": decision.channel,
+        "not_before": decision.not_before,
+        "reserved_until": None if due is None else rfc3339(due),
         "placements": placements,
-        "control_group": None,
+        "control_group": decision.control_group,
         "degraded": [*decision.inputs.degraded, *renderer.failed],
     }
     if asked.explain:
@@ -44,11 +52,20 @@ def reply_bytes(decision: Decision, published: Published, asked: Asked) -> bytes
     return orjson.dumps(reply)
 
 
-def _placement(slate: Slate, published: Published, renderer: Renderer) -> dict[str, Any]:
+def reserved_until(decision: Decision, catalog: CompiledCatalog) -> datetime | None:
+    """Until when a deferred decision reserves what it shows; None where it shows nothing."""
+    if decision.channel is None or not any(slate.items for slate in decision.slates):
+        return None
+    return decision.inputs.now + duration(catalog.channels[decision.channel].response_window)
+
+
+def _placement(slate: Slate, decision: Decision, published: Published, renderer: Renderer) -> dict[str, Any]:
     placement = slate.candidates.placement
     items = [_item(item, published, renderer) for item in slate.items]
     fallback = published.templates.fallbacks.get(placement.id)
-    if not items and fallback is not None:
+    # Nothing goes out in quiet hours, or where another channel was chosen.
+    silent = placement.channel != decision.channel or placement.channel in decision.inputs.quiet
+    if not items and fallback is not None and not silent:
         return {
             "id": placement.id,
             "items": [_fallback(renderer.render(placement.id, fallback))],

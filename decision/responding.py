@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -47,7 +47,7 @@ class Responding:
         if errors:
             raise Rejected(422, "invalid_response", "A response does not fit the decision it names.", errors)
         try:
-            return await self._store.commit_responses(records)
+            return await self._store.commit_responses(records, self._live.serving.published.compiled.limits)
         except Conflict as conflict:
             field = conflict.field if listed else conflict.field.partition(".")[2]
             raise Rejected(
@@ -97,7 +97,7 @@ class Responding:
             value=message.value,
             occurred_at=occurred,
             received_at=received,
-            stop=_stop(catalog, message.treatment, message.outcome, occurred),
+            stops=tuple(_stops(catalog, message.treatment, message.outcome, occurred)),
         )
 
 
@@ -112,10 +112,14 @@ def treatments(decision: DecisionRecord) -> list[str]:
     ]
 
 
-def _stop(catalog: CompiledCatalog, treatment: str, outcome: str, occurred: datetime) -> Stop | None:
+def _stops(catalog: CompiledCatalog, treatment: str, outcome: str, occurred: datetime) -> Iterator[Stop]:
     arm = catalog.arm_of[treatment]
-    stop = arm.action.stop
-    if stop is None or outcome not in stop.on:
-        return None
-    target = arm.action.id if stop.scope == "action" else arm.group.id
-    return Stop(stop.scope, target, None if stop.for_ is None else occurred + duration(stop.for_))
+    for stop in arm.action.stops:
+        if outcome not in stop.on:
+            continue
+        until = None if stop.for_ is None else occurred + duration(stop.for_)
+        if stop.scope == "group":
+            yield Stop("group", arm.group.id, until)
+        else:
+            actions = stop.scope if isinstance(stop.scope, tuple) else (arm.action.id,)
+            yield from (Stop("action", action, until) for action in actions)

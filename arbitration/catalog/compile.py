@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,11 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from arbitration.catalog.learning import Policy, Thompson
+from arbitration.catalog.limits import QUIET_HOURS, Budget, ControlGroup, Level
 from arbitration.catalog.model import Action, Catalog, Channel, Group, Placement, Rule, Treatment
 from arbitration.catalog.problems import Source
 from arbitration.catalog.provenance import Call, calls
-from arbitration.catalog.scalars import moment
+from arbitration.catalog.scalars import moment, ticks
 from arbitration.catalog.validate import check
+from arbitration.contact import Limits, limits_of, selected
 from arbitration.derived import Derivations, derivations
 from arbitration.errors import CatalogError
 from arbitration.facts import Declared, declarations
@@ -29,6 +31,7 @@ from arbitration.features import Encoder
 from arbitration.rules import Language, Program, Rules
 
 Ints = npt.NDArray[np.int32]
+Longs = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
@@ -38,12 +41,25 @@ DEFAULT_POLICY = Thompson(id="default", strategy="thompson")
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """A treatment with the action and group it belongs to. `reasons`: the action's rules in words."""
+    """A treatment, or one of its incentives, with the action and group it belongs to. `reasons`: the action's
+    rules in words."""
 
     treatment: Treatment
     action: Action
     group: Group
     reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The arms a contact policy may hold back. `target`: what it counts all of a placement's arms under; None
+    where each is counted under its group, action or treatment. `covered` bool (K,); `exempt` bool (K,): would
+    be covered, but is left alone."""
+
+    level: Level
+    target: str | None
+    covered: Bools
+    exempt: Bools
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +70,15 @@ class Candidates:
     into the catalog's rules, padded with the index of the always-true entry. `needed`: the distinct
     clauses of all of them. `valid_from`, `valid_to`: epoch seconds, ±inf where open. `value`: the
     constant value, or nan where `value_programs`, (program, arms (K,)) pairs, give it per customer.
-    `tier`, `group` and `action` are int32 (K,); `group_numbers` and `action_numbers` map ids to them.
+    `tier`, `group` and `action` are int32 (K,); `group_numbers` and `action_numbers` map ids to them,
+    `treatment_numbers` to positions.
     `weights` float64 (W, K): the context weight of each arm (1 where it is not meant) while clause
     `weight_clauses` (W,) holds. `purposes`: (purpose, bool (K,)) for each consent some arm needs.
+    `cost` float64 (K,): what showing the arm costs. `takes` int64 (K,): what it takes from its action's
+    budget, in times or ticks of money; 0 without one. `budgets`: those of the actions here; `unread` int64,
+    by action number: what is left of a budget that is not known, which is less than nothing. `held`: by
+    contact policy. `disturbs` bool (K,): it pays no heed to quiet hours. `controls`: (control group, bool
+    (K,) of the arms it covers), in the catalog's order.
     """
 
     placement: Placement
@@ -76,9 +98,17 @@ class Candidates:
     value_programs: tuple[tuple[int, Bools], ...]
     group_numbers: Mapping[str, int]
     action_numbers: Mapping[str, int]
+    treatment_numbers: Mapping[str, int]
     weight_clauses: Ints
     weights: Floats
     purposes: tuple[tuple[str, Bools], ...]
+    cost: Floats
+    takes: Longs
+    budgets: Mapping[str, Budget]
+    unread: Longs
+    held: Mapping[str, Held]
+    disturbs: Bools
+    controls: tuple[tuple[ControlGroup, Bools], ...]
 
     def __len__(self) -> int:
         return len(self.arms)
@@ -100,11 +130,17 @@ class CompiledCatalog:
     arms: tuple[Arm, ...]
     calls: tuple[Call, ...]
     derivations: Derivations
+    limits: Limits
 
     @cached_property
     def arm_ids(self) -> tuple[str, ...]:
         """Treatment ids in arm order."""
         return tuple(arm.treatment.id for arm in self.arms)
+
+    @cached_property
+    def objectionable(self) -> tuple[str, ...]:
+        """The purposes whose withdrawal is an objection to profiling."""
+        return tuple(purpose.id for purpose in self.model.purposes if purpose.profiling)
 
     @cached_property
     def arm_of(self) -> Mapping[str, Arm]:
@@ -148,10 +184,11 @@ def compile_catalog(catalog: Catalog, published_as: str | None = None) -> Compil
     arms: list[Arm] = []
     for placement in catalog.placements:
         here = [
-            Arm(treatment, action, groups[action.group], _reasons(action))
+            Arm(variant, action, groups[action.group], _reasons(action))
             for action in catalog.actions
             for treatment in action.treatments
             if treatment.placement == placement.id
+            for variant in treatment.variants
         ]
         policy = policies[placement.policy] if placement.policy else next(iter(policies.values()))
         candidates[placement.id] = _index(
@@ -171,6 +208,7 @@ def compile_catalog(catalog: Catalog, published_as: str | None = None) -> Compil
         arms=tuple(arms),
         calls=calls(catalog),
         derivations=derivations(catalog, declared, programs.language),
+        limits=limits_of(catalog),
     )
 
 
@@ -197,6 +235,7 @@ class _Programs:
         return self._numbers.setdefault((number, text), len(known) - 1)
 
 
+_PLENTY = 2**62
 _ALWAYS_TRUE = -1  # the last entry of a status array
 
 
@@ -243,12 +282,54 @@ def _index(
         ),
         group_numbers=groups,
         action_numbers=actions,
+        treatment_numbers={arm.treatment.id: number for number, arm in enumerate(arms)},
         weight_clauses=_ints([clause for clause, _ in weightings]),
         weights=_frozen(np.array([row for _, row in weightings]).reshape(len(weightings), len(arms))),
         purposes=tuple(
             (p, np.array([p in (arm.group.consent, channel.consent) for arm in arms], dtype=np.bool_))
             for p in purposes
         ),
+        cost=_floats([arm.treatment.cost for arm in arms]),
+        takes=_frozen(np.array([taken(arm) for arm in arms], dtype=np.int64)),
+        budgets={arm.action.id: arm.action.budget for arm in arms if arm.action.budget is not None},
+        unread=_frozen(
+            np.array([_PLENTY if action.budget is None else -1 for action in catalog.actions], dtype=np.int64)
+        ),
+        held=_held(catalog, channel, arms),
+        disturbs=_mask(QUIET_HOURS in arm.action.exempt for arm in arms),
+        controls=tuple(
+            (control, covered)
+            for control in catalog.control_groups
+            if (covered := _mask(_controlled(control, arm) for arm in arms)).any()
+        ),
+    )
+
+
+def taken(arm: Arm) -> int:
+    """What showing an arm takes from its action's budget: once, or its cost in ticks of money."""
+    if arm.action.budget is None:
+        return 0
+    return 1 if arm.action.budget.money is None else ticks(arm.treatment.cost)
+
+
+def _held(catalog: Catalog, channel: Channel, arms: list[Arm]) -> dict[str, Held]:
+    found = {}
+    for policy in catalog.contact_policies:
+        chosen = policy.holds or policy.of
+        direction = channel.direction
+        covered = _mask(selected(chosen, direction, channel.id, arm.group.id, arm.action.id) for arm in arms)
+        exempt = covered & _mask(policy.id in arm.action.exempt for arm in arms)
+        target = {"customer": "", "direction": direction, "channel": channel.id}.get(policy.per)
+        if covered.any():
+            found[policy.id] = Held(policy.per, target, covered & ~exempt, exempt)
+    return found
+
+
+def _controlled(control: ControlGroup, arm: Arm) -> bool:
+    return (
+        (control.groups is None or arm.group.id in control.groups)
+        and (control.actions is None or arm.action.id in control.actions)
+        and control.id not in arm.action.exempt
     )
 
 
@@ -267,6 +348,10 @@ def _covered(item: Any, arms: list[Arm]) -> Bools:
         [item.action in (None, arm.action.id) and item.group in (None, arm.group.id) for arm in arms],
         dtype=np.bool_,
     )
+
+
+def _mask(flags: Iterable[bool]) -> Bools:
+    return _frozen(np.fromiter(flags, dtype=np.bool_))
 
 
 def _epoch(text: str | None, open_end: float, *, end: bool = False) -> float:

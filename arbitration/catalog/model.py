@@ -11,12 +11,22 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from arbitration.catalog.learning import Feature, Policy
+from arbitration.catalog.limits import (
+    Budget,
+    ContactPolicy,
+    ControlGroup,
+    Direction,
+    Outcome,
+    QuietHours,
+    Stop,
+    Validity,
+    ZoneName,
+)
 from arbitration.catalog.scalars import (
     DurationText,
     Expression,
     Finite,
     Id,
-    MomentText,
     Name,
     NotNegative,
     Positive,
@@ -25,7 +35,6 @@ from arbitration.catalog.scalars import (
 from arbitration.catalog.sources import Source
 from arbitration.facts import STORE
 
-Outcome = Literal["impression", "click", "accepted", "rejected", "converted", "no_response"]
 FactType = Literal["bool", "int", "double", "string", "timestamp", "strings"]
 
 
@@ -108,11 +117,15 @@ class Score(Part):
 
 class Purpose(Part):
     """Something a customer consents to, or not. `source` and `path`: as of an attribute; the source answers
-    `given` or `withdrawn`, or true or false."""
+    `given` or `withdrawn`, or true or false.
+
+    `profiling`: who has withdrawn it objects to profiling, and is decided for without personal data.
+    """
 
     id: Id
     source: Id = STORE
     path: Path | None = None
+    profiling: bool = False
     description: str = ""
 
     @model_validator(mode="after")
@@ -141,19 +154,22 @@ class Group(Part):
 class Channel(Part):
     """Where content is shown and how an answer there is valued.
 
-    `direction` describes it; no decision depends on it. `contact` is the event from which the customer
+    `direction`: who begins; contact policies may count by it. `contact` is the event from which the customer
     has had a contact, and may be expected to answer: the decision itself (an agent reads it out, a mail
     leaves) or the reported `impression`.
     `rewards` maps each outcome the channel knows to its reward in 0..1; an outcome not listed is
-    refused. `response_window`: with no answer so long after the contact, the label is `no_response`.
+    refused. `response_window`: with no answer so long after the contact, the label is `no_response`; and
+    what was reserved is released when nothing was heard so long after the decision.
+    `quiet_hours`: when nothing goes out, by the customer's time.
     """
 
     id: Id
-    direction: Literal["inbound", "outbound"]
+    direction: Direction
     contact: Literal["decision", "impression"] = "decision"
     consent: Id | None = None
     rewards: Annotated[dict[Outcome, Share], Field(min_length=1)]
     response_window: DurationText
+    quiet_hours: Annotated[tuple[QuietHours, ...], Field(strict=False)] = ()
     description: str = ""
 
     @model_validator(mode="after")
@@ -203,35 +219,52 @@ Clause = Expression | Rule
 Clauses = Annotated[tuple[Clause, ...], Field(strict=False)]
 
 
-class Validity(Part):
-    """When an action may be shown: from (inclusive) to; a bare date as `to` includes that day."""
+class Incentive(Part):
+    """A variant of a treatment: what it adds to the cost, and the content fields it says otherwise."""
 
-    from_: Annotated[MomentText | None, Field(alias="from")] = None
-    to: MomentText | None = None
-
-
-class Stop(Part):
-    """After one of the outcomes `on`, the action or its whole group rests, on every channel.
-
-    `for`: how long; without it, for good.
-    """
-
-    on: Annotated[tuple[Outcome, ...], Field(strict=False, min_length=1)]
-    scope: Literal["action", "group"] = "action"
-    for_: Annotated[DurationText | None, Field(alias="for")] = None
+    id: Id
+    cost: NotNegative = 0.0
+    content: dict[Name, str] = Field(default_factory=dict)
 
 
 class Treatment(Part):
-    """One presentation of an action, for one channel and placement: the arm of the bandit."""
+    """One presentation of an action, for one channel and placement: the arm of the bandit.
+
+    `cost`: what showing it costs, in the catalog's currency; it is taken off the action's value. With
+    `incentives` each of them is an arm of its own, named `<treatment>:<incentive>`.
+    """
 
     id: Id
     channel: Id
     placement: Id
     content: dict[Name, str]
+    cost: NotNegative = 0.0
+    incentives: Annotated[tuple[Incentive, ...], Field(strict=False)] = ()
+
+    @property
+    def variants(self) -> tuple[Treatment, ...]:
+        """The arms it stands for, each a treatment without incentives."""
+        if not self.incentives:
+            return (self,)
+        return tuple(
+            self.model_copy(
+                update={
+                    "id": f"{self.id}:{each.id}",
+                    "cost": self.cost + each.cost,
+                    "content": {**self.content, **each.content},
+                    "incentives": (),
+                }
+            )
+            for each in self.incentives
+        )
 
 
 class Action(Part):
-    """What could be proposed. `value` is money in the catalog's currency: a number, or a rule for one."""
+    """What could be proposed. `value` is money in the catalog's currency: a number, or a rule for one.
+
+    `exempt`: contact policies and control groups that leave it alone, and `quiet_hours`: for what must be
+    said, like a legal notice. It still counts as a contact.
+    """
 
     id: Id
     group: Id
@@ -243,8 +276,15 @@ class Action(Part):
     eligibility: Clauses = ()
     applicability: Clauses = ()
     suitability: Clauses = ()
-    stop: Stop | None = None
+    stop: Stop | Annotated[tuple[Stop, ...], Field(strict=False, min_length=1)] | None = None
+    budget: Budget | None = None
+    exempt: Annotated[tuple[Id, ...], Field(strict=False)] = ()
     treatments: Annotated[tuple[Treatment, ...], Field(strict=False, min_length=1)]
+
+    @property
+    def stops(self) -> tuple[Stop, ...]:
+        """Its stops, however they were written."""
+        return self.stop if isinstance(self.stop, tuple) else () if self.stop is None else (self.stop,)
 
 
 class ContextWeight(Part):
@@ -258,10 +298,18 @@ class ContextWeight(Part):
 
 
 class Catalog(Part):
-    """A whole catalog. Its version is the hash of its content (`arbitration.catalog.version`)."""
+    """A whole catalog. Its version is the hash of its content (`arbitration.catalog.version`).
+
+    `time_zone`: of calendar periods and quiet hours that name none; `customer_time_zone`: the attribute
+    (a string) with the customer's own, by which quiet hours go where it is known. `retention`: how long the
+    ledger is kept at least; no limit can look further back.
+    """
 
     name: str = ""
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "EUR"
+    time_zone: ZoneName = "UTC"
+    customer_time_zone: Name | None = None
+    retention: DurationText = "730d"
     attributes: Annotated[tuple[Attribute, ...], Field(strict=False)] = ()
     scores: Annotated[tuple[Score, ...], Field(strict=False)] = ()
     context: Annotated[tuple[ContextValue, ...], Field(strict=False)] = ()
@@ -273,4 +321,6 @@ class Catalog(Part):
     features: Annotated[tuple[Feature, ...], Field(strict=False)] = ()
     policies: Annotated[tuple[Policy, ...], Field(strict=False)] = ()
     context_weights: Annotated[tuple[ContextWeight, ...], Field(strict=False)] = ()
+    contact_policies: Annotated[tuple[ContactPolicy, ...], Field(strict=False)] = ()
+    control_groups: Annotated[tuple[ControlGroup, ...], Field(strict=False)] = ()
     actions: Annotated[tuple[Action, ...], Field(strict=False)] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from arbitration.catalog.limiting import limit_problems
 from arbitration.catalog.model import Action, Catalog, Placement, Treatment
 from arbitration.catalog.problems import Path, Problem, Source
 from arbitration.catalog.provenance import faults
@@ -13,7 +14,9 @@ from arbitration.facts import STORE
 from arbitration.features import cross_problem
 
 
-class _Checker:
+class Checker:
+    """What the checks between parts share: the parts, where each was written, and which are there."""
+
     def __init__(
         self, source: Source, catalog: Catalog, where: Mapping[Any, Path], broken: Mapping[str, set[str]]
     ):
@@ -23,7 +26,8 @@ class _Checker:
             section: {part.id for part in getattr(catalog, section)} | broken.get(section, set())
             for section in (
                 "attributes", "scores", "context", "purposes", "sources", "groups", "channels",
-                "placements", "features", "policies", "context_weights", "actions",
+                "placements", "features", "policies", "context_weights", "contact_policies",
+                "control_groups", "actions",
             )
         }  # fmt: skip
         self.placements: dict[str, Placement] = {part.id: part for part in catalog.placements}
@@ -45,7 +49,7 @@ def check(
 ) -> Iterator[Problem]:
     """Every problem between the parts. `where` maps (section, id(part)) to the part's path, `broken`
     the ids of parts that could not be read, by section."""
-    checker = _Checker(source, catalog, where, broken)
+    checker = Checker(source, catalog, where, broken)
     yield from _duplicates(checker)
     yield from _sources(checker)
     yield from _channels_and_groups(checker)
@@ -57,9 +61,10 @@ def check(
         yield from checker.unknown("groups", weight.group, (*path, "group"))
     for action in catalog.actions:
         yield from _action(checker, action)
+    yield from limit_problems(checker)
 
 
-def _duplicates(checker: _Checker) -> Iterator[Problem]:
+def _duplicates(checker: Checker) -> Iterator[Problem]:
     for section in checker.known:
         parts = getattr(checker.catalog, section)
         yield from _twice(checker, ((part.id, checker.path(section, part, "id")) for part in parts))
@@ -71,7 +76,7 @@ def _duplicates(checker: _Checker) -> Iterator[Problem]:
     yield from _twice(checker, treatments)
 
 
-def _sources(checker: _Checker) -> Iterator[Problem]:
+def _sources(checker: Checker) -> Iterator[Problem]:
     for section in ("attributes", "scores", "purposes"):
         for part in getattr(checker.catalog, section):
             if part.source != STORE:
@@ -87,7 +92,7 @@ def _sources(checker: _Checker) -> Iterator[Problem]:
         yield checker.source.problem(code, checker.path(str(field), part, *more), message)
 
 
-def _twice(checker: _Checker, named: Iterable[tuple[str, Path]]) -> Iterator[Problem]:
+def _twice(checker: Checker, named: Iterable[tuple[str, Path]]) -> Iterator[Problem]:
     seen: set[str] = set()
     for name, path in named:
         if name in seen:
@@ -95,7 +100,7 @@ def _twice(checker: _Checker, named: Iterable[tuple[str, Path]]) -> Iterator[Pro
         seen.add(name)
 
 
-def _channels_and_groups(checker: _Checker) -> Iterator[Problem]:
+def _channels_and_groups(checker: Checker) -> Iterator[Problem]:
     for channel in checker.catalog.channels:
         path = checker.path("channels", channel, "consent")
         yield from checker.unknown("purposes", channel.consent, path)
@@ -106,7 +111,7 @@ def _channels_and_groups(checker: _Checker) -> Iterator[Problem]:
             yield from checker.unknown("channels", name, checker.path("context", item, "channels", index))
 
 
-def _placements(checker: _Checker) -> Iterator[Problem]:
+def _placements(checker: Checker) -> Iterator[Problem]:
     for placement in checker.catalog.placements:
         path = checker.path("placements", placement)
         yield from checker.unknown("channels", placement.channel, (*path, "channel"))
@@ -118,7 +123,7 @@ def _placements(checker: _Checker) -> Iterator[Problem]:
             yield from _content(checker, placement, placement.fallback, (*path, "fallback"))
 
 
-def _learning(checker: _Checker) -> Iterator[Problem]:
+def _learning(checker: Checker) -> Iterator[Problem]:
     by_id = {feature.id: feature for feature in checker.catalog.features}
     for feature in checker.catalog.features:
         path = checker.path("features", feature)
@@ -136,24 +141,17 @@ def _learning(checker: _Checker) -> Iterator[Problem]:
             yield from checker.unknown("features", name, path)
 
 
-def _action(checker: _Checker, action: Action) -> Iterator[Problem]:
+def _action(checker: Checker, action: Action) -> Iterator[Problem]:
     path = checker.path("actions", action)
     yield from checker.unknown("groups", action.group, (*path, "group"))
     start, end = action.valid.from_, action.valid.to
     if start is not None and end is not None and moment(start) >= moment(end, end_of_day=True):
         yield checker.source.problem("empty_validity", (*path, "valid"), "ends before it begins")
-    channels = {channel.id: channel for channel in checker.catalog.channels}
-    heard = [channels[t.channel].outcomes for t in action.treatments if t.channel in channels]
-    all_known = len(heard) == len(action.treatments)
-    for index, outcome in enumerate(action.stop.on if action.stop else ()):
-        if all_known and not any(outcome in outcomes for outcomes in heard):
-            message = f"no channel of this action reports '{outcome}'"
-            yield checker.source.problem("unheard_outcome", (*path, "stop", "on", index), message)
     for index, treatment in enumerate(action.treatments):
         yield from _treatment(checker, treatment, (*path, "treatments", index))
 
 
-def _treatment(checker: _Checker, treatment: Treatment, path: Path) -> Iterator[Problem]:
+def _treatment(checker: Checker, treatment: Treatment, path: Path) -> Iterator[Problem]:
     yield from checker.unknown("channels", treatment.channel, (*path, "channel"))
     yield from checker.unknown("placements", treatment.placement, (*path, "placement"))
     if (placement := checker.placements.get(treatment.placement)) is None:
@@ -161,11 +159,16 @@ def _treatment(checker: _Checker, treatment: Treatment, path: Path) -> Iterator[
     if placement.channel != treatment.channel:
         message = f"the placement '{placement.id}' is on the channel '{placement.channel}'"
         yield checker.source.problem("other_channel", (*path, "channel"), message)
-    yield from _content(checker, placement, treatment.content, (*path, "content"))
+    yield from _twice(
+        checker, ((each.id, (*path, "incentives", i, "id")) for i, each in enumerate(treatment.incentives))
+    )
+    for index, variant in enumerate(treatment.variants):
+        where: Path = (*path, "incentives", index) if treatment.incentives else path
+        yield from _content(checker, placement, variant.content, (*where, "content"))
 
 
 def _content(
-    checker: _Checker, placement: Placement, content: Mapping[str, str], path: Path
+    checker: Checker, placement: Placement, content: Mapping[str, str], path: Path
 ) -> Iterator[Problem]:
     fields = {field.id: field for field in placement.content}
     for name, field in fields.items():

@@ -77,7 +77,14 @@ DurationText = Annotated[str, AfterValidator(_duration_text)]
 MomentText = Annotated[str, AfterValidator(_moment_text)]
 # Far above any money or weight; products of them are capped here too, to stay within the floats.
 LARGEST = 1e12
+# Of money that is counted: it is kept as whole ten-thousandths of the currency, so that sums are exact.
+DECIMALS = 4
 Positive = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def ticks(money: float) -> int:
+    """Money in ten-thousandths of the currency, exactly."""
+    return round(money * 10.0**DECIMALS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -21,7 +21,7 @@ from arbitration.rules import Language
 _SECTIONS = {
     name: TypeAdapter(field.annotation.__args__[0])
     for name, field in Catalog.model_fields.items()
-    if name not in ("name", "currency") and field.annotation is not None
+    if get_origin(field.annotation) is tuple and field.annotation is not None
 }
 _PREFIX = {"attributes": "customer", "scores": "scores", "context": "context"}
 

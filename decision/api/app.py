@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from decision.api import catalogs, customers, decisions, operations, problems, responses
+from decision.api import catalogs, customers, decisions, operations, problems, reports, responses
 from decision.api.body import BodyLimit
 from decision.api.context import Context
 from decision.messages import Problem
@@ -25,8 +25,10 @@ def create_app(context: Context) -> FastAPI:
         await context.store.open()
         try:
             await context.live.start()
+            context.releasing.start()
             yield
         finally:
+            await context.releasing.stop()
             await context.live.stop()
             await context.sources.close()
             await context.store.close()
@@ -44,7 +46,7 @@ def create_app(context: Context) -> FastAPI:
     app.state.context = context
     app.add_middleware(BodyLimit)
     problems.install(app)
-    for module in (decisions, responses, customers, catalogs, operations):
+    for module in (decisions, responses, customers, catalogs, reports, operations):
         app.include_router(module.router)
     app.openapi = lambda: contract(app)  # type: ignore[method-assign]
     return app

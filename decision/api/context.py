@@ -14,7 +14,9 @@ from decision.gathering import Gatherer
 from decision.live import Live
 from decision.metrics import Metrics
 from decision.overview import Overview
+from decision.releasing import Releasing
 from decision.replaying import Replaying
+from decision.reporting import Reporting
 from decision.responding import Responding
 from decision.sources.connections import Connections
 from decision.sources.registry import Sources
@@ -43,8 +45,10 @@ class Context:
     deciding: Deciding
     replaying: Replaying
     responding: Responding
+    releasing: Releasing
     sources: Sources
     overview: Overview
+    reporting: Reporting
     metrics: Metrics
     clock: Callable[[], datetime]
 
@@ -69,8 +73,10 @@ def build(
         Deciding(store, live, gatherer, clock, ids, timeout_ms),
         Replaying(store, live),
         Responding(store, live, clock),
+        Releasing(store, live, clock, poll_seconds),
         sources,
         Overview(store, live, gatherer, clock),
+        Reporting(store, live),
         metrics,
         clock,
     )

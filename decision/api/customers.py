@@ -5,6 +5,8 @@ An id that was merged names its survivor, whose id is the one in every reply.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated
 
 import orjson
@@ -24,6 +26,7 @@ from decision.importing import (
     to_identities,
 )
 from decision.messages import (
+    ConsentReply,
     CustomerMessage,
     CustomerPatch,
     CustomerReply,
@@ -35,7 +38,7 @@ from decision.messages import (
     NamesReply,
     OverviewReply,
 )
-from decision.overview import recent
+from decision.overview import consent_records, recent
 from decision.profiles import profile_errors
 from decision.storage.port import Customer, Identity
 from decision.subjects import known
@@ -60,6 +63,9 @@ async def get_customer(customer_id: CustomerId, parts: Parts) -> OverviewReply:
 async def put_customer(customer_id: CustomerId, profile: CustomerMessage, parts: Parts) -> CustomerReply:
     """Replaces the profile whole; the next decision sees it.
 
+    A consent is `given` or `withdrawn`, or an object that also says when and by which way it was. One that is
+    older than the recorded one changes nothing.
+
     Where other customers were merged into this one, nothing is removed, as each of their systems may tell
     only what it knows: values given are set, identities are added, and a consent that is `withdrawn` stays so
     until a PATCH says otherwise. The reply is the profile as it is stored then.
@@ -67,19 +73,20 @@ async def put_customer(customer_id: CustomerId, profile: CustomerMessage, parts:
     customer = to_customer(customer_id, profile)
     _check(parts, customer)
     await parts.store.put_customers([customer], parts.clock())
+    told = await parts.store.as_of(customer_id)  # before the values: never newer than these
     stored = await parts.store.customer(customer_id)
-    return _reply(stored or customer)  # None: deleted meanwhile
+    return _reply(stored or customer, told)  # None: deleted meanwhile
 
 
 @router.patch(
     "/customers/{customer_id}", operation_id="patchCustomer", responses=documented(400, 409, 413, 415)
 )
 async def patch_customer(customer_id: CustomerId, change: CustomerPatch, parts: Parts) -> CustomerReply:
-    """Changes what is given; null removes. The next decision sees it."""
+    """Changes what is given; null removes. The next decision sees it. Consents are as for PUT."""
     given = to_change(customer_id, change)
     _check(parts, given.customer)
     [customer] = await parts.store.patch_customers([given], parts.clock())
-    return _reply(customer)
+    return _reply(customer, await parts.store.as_of(customer_id))
 
 
 @router.delete(
@@ -184,16 +191,18 @@ def _messages(identities: tuple[Identity, ...]) -> list[IdentityMessage]:
 
 
 def _check(parts: Parts, customer: Customer) -> None:
-    if errors := profile_errors(parts.live.serving.published.compiled, customer):
+    if errors := profile_errors(parts.live.serving.published.compiled, customer, parts.clock):
         raise Rejected(422, "invalid_profile", "The profile does not fit the published catalog.", errors)
 
 
-def _reply(customer: Customer) -> CustomerReply:
+def _reply(customer: Customer, told: Mapping[str, datetime]) -> CustomerReply:
+    records = consent_records(customer, told)
     return CustomerReply(
         customer_id=customer.customer_id,
         attributes=dict(customer.attributes),
         scores=dict(customer.scores),
         consents=dict(customer.consents),
+        consent_records={purpose: ConsentReply(**each) for purpose, each in records.items()},
         identities=_messages(customer.identities),
     )
 

@@ -12,6 +12,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from arbitration.contact import Contact, Key, Limits
+
+NO_LIMITS = Limits()
+
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 
@@ -36,14 +40,26 @@ def pseudonym(identity: Identity) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class ConsentDetail:
+    """When a consent was given or withdrawn (None: when it was told to us), and by which way it was."""
+
+    at: datetime | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Customer:
-    """A stored profile. Attribute and score values are JSON as given; they are typed when gathered."""
+    """A stored profile. Attribute and score values are JSON as given; they are typed when gathered.
+
+    `consent_details`: of those `consents` of which more is known than the answer.
+    """
 
     customer_id: str
     attributes: Mapping[str, Json] = field(default_factory=dict)
     scores: Mapping[str, Json] = field(default_factory=dict)
     consents: Mapping[str, str] = field(default_factory=dict)
     identities: tuple[Identity, ...] = ()
+    consent_details: Mapping[str, ConsentDetail] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +98,92 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetPeriod:
+    """The budget of an action in one of its calendar periods; `begins` is None where it has none."""
+
+    budget: str
+    begins: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """Whether a customer is in a control group, as found at the first exposure. `since`: the begin of the
+    group's validity as it is written in the catalog. `share`: the one the group had then."""
+
+    control_group: str
+    since: str
+    member: bool
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class ControlGroupSize:
+    """Those who are in a control group in one of its windows, or those who are not.
+
+    `expected`, `variance`: Σ s and Σ s·(1 - s) over the shares s recorded with them: of how many are in.
+    `outcomes`: how many of them reported each outcome from their first exposure on. A customer that was
+    exposed under several names before they were merged counts under each.
+    """
+
+    control_group: str
+    since: str
+    member: bool
+    customers: int
+    expected: float
+    variance: float
+    outcomes: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetUse:
+    """What is taken of a budget in one of its periods, in times or ticks of money, and how much of that is
+    only reserved."""
+
+    period: BudgetPeriod
+    used: int
+    reserved: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What limits a customer at a moment: `stops` in force; `holds`, by (policy, target), until when a
+    contact policy holds back; `used`: what is taken of the budgets asked for, in times or ticks of money;
+    `memberships`: the earliest of each control group and window."""
+
+    stops: tuple[Stop, ...] = ()
+    holds: Mapping[Key, datetime] = field(default_factory=dict)
+    used: Mapping[BudgetPeriod, int] = field(default_factory=dict)
+    memberships: tuple[Membership, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a live decision rests on, and what it takes. It is committed only while the first is still so.
+
+    `keys`: all names of the customer. `standing`: as it was read; None where the decision kept every limit
+    there could be. `ranges`: within which bounds (inclusive) what is used of each budget leaves the decision
+    as it is. `contact`: what it shows. `takes`: (treatment, budget, amount). `due_at`: when what is reserved
+    is released; None where nothing is. `joins`: memberships to record.
+    """
+
+    keys: tuple[str, ...]
+    limits: Limits
+    standing: Standing | None
+    ranges: Mapping[BudgetPeriod, tuple[int, int]]
+    contact: Contact
+    takes: tuple[tuple[str, BudgetPeriod, int], ...] = ()
+    due_at: datetime | None = None
+    joins: tuple[Membership, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class DecisionRecord:
     """One answered request, with all that is needed to answer it again.
 
     `customer_id` is the `pseudonym` of the identity where the request named nobody we know. `request_hash` is
     the hash of the request's content, to tell a retry from another request under the same `request_id`.
     `snapshots` maps policy to snapshot version. `inputs` and `reply` are JSON bytes; `reply` is byte for byte
-    what was sent.
+    what was sent. `claim` is not recorded as such: it is made good when the record is committed.
     """
 
     decision_id: str
@@ -102,11 +197,13 @@ class DecisionRecord:
     snapshots: Mapping[str, str]
     inputs: bytes
     reply: bytes
+    activation: str = "immediate"
+    claim: Claim | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseRecord:
-    """One thing that came back. `stop`: what rests from now on because of it, if anything."""
+    """One thing that came back. `stops`: what rests from now on because of it."""
 
     response_id: str
     decision_id: str
@@ -116,7 +213,19 @@ class ResponseRecord:
     value: float | None
     occurred_at: datetime
     received_at: datetime
-    stop: Stop | None = None
+    stops: tuple[Stop, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """What an item of a deferred decision reserved. `state`: `reserved`, `firm` or `released`; `settled_at`:
+    when it became one of the latter."""
+
+    decision_id: str
+    treatment: str
+    state: str
+    due_at: datetime
+    settled_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,10 +278,10 @@ class SnapshotRecord:
 
 
 class Profiles(Protocol):
-    """Customers, their names elsewhere, and what rests for them.
+    """Customers and their names elsewhere.
 
     Wherever a customer id is given, one that was merged stands for its survivor; ids in what is returned
-    are survivors'. Only `stops` takes its keys as they are. By whatever method an identity becomes a
+    are survivors'. By whatever method an identity becomes a
     customer's, its pseudonym does too, unless it is one's already.
     """
 
@@ -188,19 +297,14 @@ class Profiles(Protocol):
     async def names(self, customer_id: str) -> Names:
         """What the customer is known by; also for an id nobody told us of, which has no other names."""
 
-    async def stops(self, keys: tuple[str, ...], now: datetime) -> tuple[Stop, ...]:
-        """The stops in force at `now` (until > now, or for good) under any of `keys`, by scope and target.
-
-        Each (scope, target) once: of several ends the later one, and for good over all.
-        """
-
     async def resolve(self, identity: Identity) -> str | None:
         """The customer id known under `identity`, or None."""
 
     async def put_customers(self, customers: Sequence[Customer], at: datetime) -> None:
         """Replaces (or creates) each profile whole, all or none; `at`: when its values were told.
 
-        The last one wins where a customer is given twice. But a profile that others were merged into is never
+        The last one wins where a customer is given twice. But a consent that is older than the recorded one
+        leaves that as it is (see `patch_customers`). And a profile that others were merged into is never
         replaced, under whichever of its ids it is given: each of its systems tells only what it knows. Values
         given are set, none is removed, identities are added, and a consent that is `withdrawn` stays so,
         until `patch_customers` says otherwise. Raises Conflict (field `identities`) where an identity belongs
@@ -212,6 +316,10 @@ class Profiles(Protocol):
 
         Returns each profile as it was after its change. `at`: when the values given were told. Raises
         Conflict as above.
+
+        A consent given with a time of its own that is earlier than the recorded one's (its own, else when it
+        was told) is left out; at the same time `withdrawn` is not undone. One without is of now, and always
+        taken. Nothing is of later than now: an own time after `at` is recorded as `at`, as clocks differ.
         """
 
     async def merge(self, customer_id: str, identities: Sequence[Identity], at: datetime) -> Names:
@@ -219,9 +327,9 @@ class Profiles(Protocol):
 
         The customer gets each identity. Where one belongs to another customer, that one is merged into this
         one, for good, and is no customer any more: all its identities move; its profile joins, where the
-        value told later wins (one without a time is the earlier; on a tie this customer's) and `withdrawn`
-        wins over any other consent; the ids once merged into it now name this customer. What is merged
-        already stays as it is.
+        value told later wins (one without a time is the earlier; on a tie this customer's); of two consents
+        `withdrawn` wins, else the later by its own time, where it has one, and its details go with it; the
+        ids once merged into it now name this customer. What is merged already stays as it is.
         """
 
     async def delete_customer(self, customer_id: str) -> bool:
@@ -232,10 +340,31 @@ class Profiles(Protocol):
 
 
 class Ledger(Protocol):
-    """The durable record of decisions and responses."""
+    """The durable record of decisions and responses, and what follows from it: what limits a customer.
 
-    async def commit_decisions(self, records: Sequence[DecisionRecord]) -> list[DecisionRecord]:
+    `Contact policies` are counted by `arbitration.contact`, always as the ledger has it under all of a
+    customer's names.
+    """
+
+    async def standing(
+        self,
+        keys: tuple[str, ...],
+        now: datetime,
+        limits: Limits = NO_LIMITS,
+        budgets: Collection[BudgetPeriod] = (),
+    ) -> Standing:
+        """What limits the customer known by `keys` (taken as they are; its own id first) at `now`.
+
+        Stops in force (until > now, or for good) are ordered by scope and target, each once: of several ends
+        the later one, and for good over all. The cost does not grow with the customer's history, but for the
+        first time under other `limits` or another number of names, when it is counted anew.
+        """
+
+    async def commit_decisions(self, records: Sequence[DecisionRecord]) -> list[DecisionRecord | None]:
         """Commits each record, or finds the one committed earlier with its customer and `request_id`.
+
+        None, and nothing is committed, where a record's claim no longer holds: what limits the customer has
+        changed, the customer was merged, or what is used of a budget has left its range.
 
         It is looked for under all names of that customer, as a merge may have come between: under the
         record's own first, else the earliest. Returns, per record, the one that is in the ledger (the first
@@ -252,8 +381,12 @@ class Ledger(Protocol):
     async def decision_of_request(self, keys: tuple[str, ...], request_id: str) -> DecisionRecord | None:
         """The record committed for this request under one of `keys`; of several, that of the first key."""
 
-    async def commit_responses(self, records: Sequence[ResponseRecord]) -> list[bool]:
+    async def commit_responses(
+        self, records: Sequence[ResponseRecord], limits: Limits = NO_LIMITS
+    ) -> list[bool]:
         """Commits all records and their stops, or none. Per record: True if new, False if known.
+
+        What an item has reserved becomes firm with any new response to it but `no_response`.
 
         A `response_id` is unique per customer. Raises Conflict (field `[i].response_id`) where it was
         used before with another decision, treatment, outcome or value.
@@ -264,8 +397,27 @@ class Ledger(Protocol):
     ) -> tuple[list[DecisionRecord], list[ResponseRecord]]:
         """The newest decisions recorded under any of `keys`, and every response to these.
 
-        Each newest first, by the order of commits. The `stop` of a response is not restored.
+        Each newest first, by the order of commits. The `stops` of a response are not restored.
         """
+
+    async def release(self, now: datetime, limits: Limits, limit: int) -> int:
+        """Releases what is reserved and due at `now`, at most `limit` items; returns how many.
+
+        For good: what is heard of such an item later counts as what it is, but takes no budget again.
+        """
+
+    async def reservations(self, decision_ids: Sequence[str]) -> list[Reservation]:
+        """What these decisions reserved, by decision and treatment."""
+
+
+class Reports(Protocol):
+    """What is counted over all customers. Takes its time, but nobody else's."""
+
+    async def control_groups(self) -> list[ControlGroupSize]:
+        """How many are in and out of each control group and window, by group, window and `member`."""
+
+    async def budgets(self) -> list[BudgetUse]:
+        """What is taken of each budget in each of its periods, by budget, the newest period first."""
 
 
 class Catalogs(Protocol):
@@ -336,7 +488,7 @@ class Learning(Protocol):
         """
 
 
-class Store(Profiles, Ledger, Catalogs, Learning, Protocol):
+class Store(Profiles, Ledger, Reports, Catalogs, Learning, Protocol):
     """All of it, with a life cycle."""
 
     async def open(self) -> None:

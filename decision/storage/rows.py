@@ -11,6 +11,7 @@ import orjson
 
 from decision.storage.port import (
     PSEUDONYM,
+    ConsentDetail,
     Customer,
     DecisionRecord,
     Identity,
@@ -25,7 +26,7 @@ Row = tuple[Any, ...]
 
 DECISION = (
     "decision_id, customer_id, request_id, request_hash, decided_at, channel, mode, catalog_version,"
-    " snapshots, inputs, reply"
+    " snapshots, inputs, reply, activation"
 )
 RESPONSE = "response_id, decision_id, customer_id, treatment, outcome, value, occurred_at, received_at"
 
@@ -59,9 +60,20 @@ def text(value: Mapping[str, Any] | list[str]) -> str:
 
 
 def customer(row: Row) -> Customer:
-    """From (customer_id, attributes, scores, consents, identities as a JSON list of pairs)."""
+    """From (customer_id, attributes, scores, consents, identities as a JSON list of pairs).
+
+    A consent is its answer, or, where more is known of it, an object: `status`, `at` and `source`.
+    """
     attributes, scores, consents, pairs = map(orjson.loads, row[1:])
-    return Customer(row[0], attributes, scores, consents, _identities(pairs))
+    identities = _identities(pairs)
+    if "status" not in row[3]:  # so it is for nearly everybody; what is read for each decision is kept short
+        return Customer(row[0], attributes, scores, consents, identities)
+    known = {purpose: each for purpose, each in consents.items() if isinstance(each, dict)}
+    answers = consents | {purpose: each["status"] for purpose, each in known.items()}
+    details = {
+        purpose: ConsentDetail(optional_moment(each["at"]), each["source"]) for purpose, each in known.items()
+    }
+    return Customer(row[0], attributes, scores, answers, identities, details)
 
 
 def profile(row: Row) -> Profile:
@@ -75,8 +87,17 @@ def customer_row(
     customer_id: str, customer: Customer, told_at: int | None, told_apart: Mapping[str, int | None] = {}
 ) -> Row:
     """(customer_id, attributes, scores, consents, told_at, told_apart), under the id given."""
-    sections = (text(customer.attributes), text(customer.scores), text(customer.consents))
+    consents: Mapping[str, Any] = customer.consents
+    if customer.consent_details:
+        consents = {**consents, **{of: _detailed(customer, of) for of in customer.consent_details}}
+    sections = (text(customer.attributes), text(customer.scores), text(consents))
     return (customer_id, *sections, told_at, text(told_apart))
+
+
+def _detailed(customer: Customer, purpose: str) -> dict[str, Any]:
+    detail = customer.consent_details[purpose]
+    at = optional_micros(detail.at)
+    return {"status": customer.consents[purpose], "at": at, "source": detail.source}
 
 
 def profile_row(profile: Profile) -> Row:
@@ -113,12 +134,14 @@ def decision_row(record: DecisionRecord) -> Row:
         text(record.snapshots),
         record.inputs,
         record.reply,
+        record.activation,
     )
 
 
 def decision(row: Row) -> DecisionRecord:
     """From a row in the order of `DECISION`."""
-    id, customer_id, request_id, request_hash, decided, channel, mode, catalog, snapshots, inputs, reply = row
+    id, customer_id, request_id, request_hash, decided, channel, mode, catalog, snapshots, *rest = row
+    inputs, reply, activation = rest
     return DecisionRecord(
         decision_id=id,
         customer_id=customer_id,
@@ -131,6 +154,7 @@ def decision(row: Row) -> DecisionRecord:
         snapshots=orjson.loads(snapshots),
         inputs=inputs,
         reply=reply,
+        activation=activation,
     )
 
 
@@ -149,7 +173,7 @@ def response_row(record: ResponseRecord) -> Row:
 
 
 def response(row: Row) -> ResponseRecord:
-    """From a row in the order of `RESPONSE`; the stop is not kept with a response."""
+    """From a row in the order of `RESPONSE`; the stops are not kept with a response."""
     id, decision_id, customer_id, treatment, outcome, value, occurred, received = row
     return ResponseRecord(
         response_id=id,

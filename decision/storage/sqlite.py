@@ -13,6 +13,7 @@ from decision.storage.sqlite_connections import Connections
 from decision.storage.sqlite_learning import SqliteLearning
 from decision.storage.sqlite_ledger import SqliteLedger
 from decision.storage.sqlite_profiles import SqliteProfiles
+from decision.storage.sqlite_reports import SqliteReports
 
 
 class SqliteCatalogs(Connections):
@@ -36,7 +37,7 @@ class SqliteCatalogs(Connections):
         return [Publication(version, rows.moment(at)) for version, at in found]
 
 
-class SqliteStore(SqliteProfiles, SqliteLedger, SqliteCatalogs, SqliteLearning):
+class SqliteStore(SqliteProfiles, SqliteLedger, SqliteReports, SqliteCatalogs, SqliteLearning):
     """Implements `decision.storage.port.Store` on the file at `path`.
 
     Several processes may use the same file on one machine; their writes take turns. Every method

@@ -85,6 +85,21 @@ class Connections:
         rows = self._read(sql, parameters)
         return rows[0] if rows else None
 
+    async def _read_aside(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        """As `_read`, for what takes long: in a thread, on a connection of its own."""
+
+        def read() -> list[Row]:
+            with closing(sqlite3.connect(self._path, timeout=_READ_TIMEOUT)) as connection:
+                connection.execute("PRAGMA query_only = ON")
+                return connection.execute(sql, parameters).fetchall()
+
+        if self._reader is None:
+            raise StoreUnavailable("the store is not open")
+        try:
+            return await asyncio.to_thread(read)
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"the read failed: {error}") from error
+
     @contextmanager
     def _one_state(self) -> Iterator[None]:
         """Reads within see one state of the database. Never await inside: the connection is shared."""

@@ -6,13 +6,14 @@ import sqlite3
 from collections.abc import Sequence
 from functools import partial
 
+from arbitration.contact import Limits
 from decision.errors import Conflict
 from decision.storage import rows
-from decision.storage.port import DecisionRecord, ResponseRecord
-from decision.storage.sqlite_connections import Connections
+from decision.storage.port import NO_LIMITS, DecisionRecord, ResponseRecord
 from decision.storage.sqlite_merges import SURVIVOR
+from decision.storage.sqlite_standing import SqliteStanding, holds_still, make_good, recount, settle
 
-_INSERT_DECISION = f"INSERT INTO decisions ({rows.DECISION}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_DECISION = f"INSERT INTO decisions ({rows.DECISION}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _BY_ID = f"SELECT {rows.DECISION} FROM decisions WHERE decision_id = ?"
 _BY_REQUEST = f"""
     SELECT {rows.DECISION} FROM decisions WHERE seq = (
@@ -38,10 +39,10 @@ _NEWEST = f"""
 """
 
 
-class SqliteLedger(Connections):
+class SqliteLedger(SqliteStanding):
     """Implements `decision.storage.port.Ledger`."""
 
-    async def commit_decisions(self, records: Sequence[DecisionRecord]) -> list[DecisionRecord]:
+    async def commit_decisions(self, records: Sequence[DecisionRecord]) -> list[DecisionRecord | None]:
         given = [(record, rows.decision_row(record)) for record in records]
         return await self._write(partial(_commit_decisions, given))
 
@@ -60,8 +61,10 @@ class SqliteLedger(Connections):
         row = self._read_one(_BY_REQUEST_OF_ANY, (rows.text(list(keys)), request_id))
         return None if row is None else rows.decision(row)
 
-    async def commit_responses(self, records: Sequence[ResponseRecord]) -> list[bool]:
-        return await self._write(partial(_commit_responses, tuple(records)))
+    async def commit_responses(
+        self, records: Sequence[ResponseRecord], limits: Limits = NO_LIMITS
+    ) -> list[bool]:
+        return await self._write(partial(_commit_responses, tuple(records), limits))
 
     async def history(
         self, keys: tuple[str, ...], limit: int
@@ -79,16 +82,22 @@ class SqliteLedger(Connections):
 
 def _commit_decisions(
     given: Sequence[tuple[DecisionRecord, rows.Row]], connection: sqlite3.Connection
-) -> list[DecisionRecord]:
+) -> list[DecisionRecord | None]:
     return [_commit_decision(connection, record, row) for record, row in given]
 
 
-def _commit_decision(connection: sqlite3.Connection, record: DecisionRecord, row: rows.Row) -> DecisionRecord:
+def _commit_decision(
+    connection: sqlite3.Connection, record: DecisionRecord, row: rows.Row
+) -> DecisionRecord | None:
     if record.request_id is not None:
         earlier = connection.execute(_BY_REQUEST, (record.customer_id, record.request_id)).fetchone()
         if earlier is not None:
             return rows.decision(earlier)
+    if record.claim is not None and not holds_still(connection, record, record.claim):
+        return None
     if connection.execute(f"{_INSERT_DECISION} ON CONFLICT DO NOTHING", row).rowcount:
+        if record.claim is not None:
+            make_good(connection, record, record.claim)
         return record
     same = rows.decision(connection.execute(_BY_ID, (record.decision_id,)).fetchone())
     if same != record:
@@ -96,38 +105,43 @@ def _commit_decision(connection: sqlite3.Connection, record: DecisionRecord, row
     return same
 
 
-def _commit_responses(records: Sequence[ResponseRecord], connection: sqlite3.Connection) -> list[bool]:
-    return [_commit_response(connection, index, record) for index, record in enumerate(records)]
+def _commit_responses(
+    records: Sequence[ResponseRecord], limits: Limits, connection: sqlite3.Connection
+) -> list[bool]:
+    return [_commit_response(connection, index, record, limits) for index, record in enumerate(records)]
 
 
-def _commit_response(connection: sqlite3.Connection, index: int, record: ResponseRecord) -> bool:
-    inserted = connection.execute(
-        f"INSERT INTO responses ({rows.RESPONSE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (customer_id, response_id) DO NOTHING",
-        rows.response_row(record),
-    ).rowcount
-    if not inserted:
-        known = connection.execute(
-            "SELECT decision_id, treatment, outcome, value FROM responses"
-            " WHERE customer_id = ? AND response_id = ?",
-            (record.customer_id, record.response_id),
-        ).fetchone()
+def _commit_response(
+    connection: sqlite3.Connection, index: int, record: ResponseRecord, limits: Limits
+) -> bool:
+    known = connection.execute(
+        "SELECT decision_id, treatment, outcome, value FROM responses"
+        " WHERE customer_id = ? AND response_id = ?",
+        (record.customer_id, record.response_id),
+    ).fetchone()
+    if known is not None:
         if known != (record.decision_id, record.treatment, record.outcome, record.value):
             raise Conflict(
                 f"[{index}].response_id", f"response {record.response_id} was used before for something else"
             )
         return False
-    if record.stop is not None:
-        # The later end wins, and NULL (for good) over all: max() of anything with NULL is NULL.
-        connection.execute(
-            "INSERT INTO stops (customer_id, scope, target, until) VALUES (?, ?, ?, ?)"
-            " ON CONFLICT (customer_id, scope, target) DO UPDATE"
-            " SET until = max(stops.until, excluded.until)",
-            (
-                record.customer_id,
-                record.stop.scope,
-                record.stop.target,
-                rows.optional_micros(record.stop.until),
-            ),
-        )
+    change = partial(_take_in, connection, record)
+    recount(connection, record.customer_id, limits, change, record.decision_id)
     return True
+
+
+def _take_in(connection: sqlite3.Connection, record: ResponseRecord) -> None:
+    connection.execute(
+        f"INSERT INTO responses ({rows.RESPONSE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows.response_row(record)
+    )
+    if record.outcome != "no_response":
+        settle(connection, record.decision_id, record.treatment, "firm", rows.micros(record.received_at))
+    # The later end wins, and NULL (for good) over all: max() of anything with NULL is NULL.
+    connection.executemany(
+        "INSERT INTO stops (customer_id, scope, target, until) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (customer_id, scope, target) DO UPDATE SET until = max(stops.until, excluded.until)",
+        [
+            (record.customer_id, stop.scope, stop.target, rows.optional_micros(stop.until))
+            for stop in record.stops
+        ],
+    )

@@ -9,8 +9,8 @@ from functools import partial
 
 from decision.errors import Conflict
 from decision.storage import rows
-from decision.storage.port import Change, Customer, Identity, Names, Stop
-from decision.storage.profile import patched, retold
+from decision.storage.port import Change, Customer, Identity, Names
+from decision.storage.profile import patched, replaced, retold
 from decision.storage.sqlite_connections import Connections
 from decision.storage.sqlite_merges import (
     CUSTOMER_ROW,
@@ -31,11 +31,6 @@ _TOLD = f"""
     SELECT customer_id, attributes, scores, consents, '[]', told_at, told_apart
       FROM customers WHERE customer_id = {SURVIVOR}
 """
-_STOPS = """
-    SELECT scope, target, until FROM json_each(?) AS keys CROSS JOIN stops
-     WHERE customer_id = keys.value AND (until IS NULL OR until > ?)
-     ORDER BY scope, target, until IS NULL, until
-"""
 
 
 class SqliteProfiles(Connections):
@@ -53,13 +48,6 @@ class SqliteProfiles(Connections):
 
     async def names(self, customer_id: str) -> Names:
         return rows.names(self._read(NAMES, (customer_id,))[0])
-
-    async def stops(self, keys: tuple[str, ...], now: datetime) -> tuple[Stop, ...]:
-        found = self._read(_STOPS, (rows.text(list(keys)), rows.micros(now)))
-        ends = {(scope, target): until for scope, target, until in found}  # the later end comes last
-        return tuple(
-            Stop(scope, target, rows.optional_moment(until)) for (scope, target), until in ends.items()
-        )
 
     async def resolve(self, identity: Identity) -> str | None:
         row = self._read_one(
@@ -86,10 +74,16 @@ def _put(given: Sequence[Customer], at: int, connection: sqlite3.Connection) -> 
     named = [(now_named.get(id, id), each) for id, each in zip(ids, given, strict=True)]
     joint = shared(connection, [id for id, _ in named])
     whole = {id: each for id, each in named if id not in joint}
-    write_customers(connection, [rows.customer_row(id, each, at) for id, each in whole.items()])
+    # Whether a consent is older than the recorded one shows in turn only; without one, nothing is read.
+    dated = {id for id, each in named if each.consent_details}
+    write_customers(
+        connection, [rows.customer_row(id, each, at) for id, each in whole.items() if id not in dated]
+    )
+    for id, each in named:
+        if id in joint or id in dated:
+            way = retold if id in joint else replaced
+            write_customers(connection, [rows.profile_row(way(read_profile(connection, id), each, at))])
     told = [(id, each) for id, each in named if id in joint]
-    for id, each in told:
-        write_customers(connection, [rows.profile_row(retold(read_profile(connection, id), each, at))])
     told += whole.items()
     owned = [(id, identity) for id, each in told for identity in each.identities]
     before, now = _owned(connection, [id for id, _ in told]), set(owned)

@@ -31,7 +31,7 @@ CATALOG = compiled()
 
 def inputs(id: str = "d-1", *placements: tuple[str, int], **more: Any) -> Inputs:
     channel = more.pop("channel", "agent")
-    return Inputs(id, NOW, "c", channel, placements or (("panel", 3),), **{"facts": FACTS, **more})
+    return Inputs(id, NOW, "c", (channel,), placements or (("panel", 3),), **{"facts": FACTS, **more})
 
 
 def made(given: Inputs, catalog: CompiledCatalog = CATALOG) -> Decision:
@@ -103,7 +103,7 @@ REASONS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("none_valid", {"valid": {"to": "2026-02-28"}}, {}),
     ("none_valid", {"valid": {"from": "2026-03-01T12:30:16Z"}}, {}),
     ("all_stopped", {}, {"stops": tuple(("action", a["id"]) for a in catalog_document()["actions"])}),
-    ("no_consent", {}, {"channel": "mail", "placements": (("block", 1),)}),
+    ("no_consent", {}, {"channels": ("mail",), "placements": (("block", 1),)}),
     ("no_value", {"value": "scores.clv - 481.0"}, {}),
     ("no_value", {"value": "customer.spend"}, {}),
 ]

@@ -100,7 +100,7 @@ def test_a_rule_that_goes_through_too_much_is_an_error_and_no_exception() -> Non
     known, unfit = catalog.derivations.derive(facts, NOW)
     assert "customer.both" not in known
     assert unfit == ("customer.both",)
-    inputs = Inputs("d", NOW, "anna", "agent", (("panel", 3),), known)
+    inputs = Inputs("d", NOW, "anna", ("agent",), (("panel", 3),), known)
     snapshots = {name: serve(catalog, name, None, PRIOR) for name in catalog.policies}
     (placement,) = explain(decide(inputs, catalog, snapshots), catalog)["placements"]
     reasons = {each["action"]: each["reason"] for each in placement["removed"]}

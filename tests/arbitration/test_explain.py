@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,6 +27,11 @@ ACTIONS: list[tuple[dict[str, Any], str, str, str | None, dict[str, Any]]] = [
     ({"group": "retention"}, "stop", "stopped", "group:retention", {}),
     ({"group": "asked"}, "consent", "consent:marketing", "withdrawn", {}),
     ({"group": "asked_too"}, "consent", "consent:other", "unknown", {}),
+    ({"group": "rested"}, "contact", "contact:weekly", '{"of":{"groups":["rested"]},"gap":"7d"}',
+     {"counted": "customer", "until": "2026-03-05T08:00:00Z"}),
+    ({"exempt": []}, "quiet_hours", "quiet_hours", "quiet hours of agent", {"until": "2026-03-02T07:00:00Z"}),
+    ({"budget": {"total": 3, "each": "day"}}, "budget", "budget", '{"total":3,"each":"day"}', {"left": None}),
+    ({"group": "held_out"}, "control", "control:holdout", "0.05 of customers: no_action", {}),
     ({"value": "scores.clv - 101.0"}, "value", "no_value", "scores.clv - 101.0", {"scores.clv": 100.0}),
     ({"value": "customer.spend"}, "value", "no_value", "customer.spend", {"customer.spend": None}),
 ]  # fmt: skip
@@ -36,10 +42,19 @@ LEFT: list[tuple[dict[str, Any]]] = [({"lever": 2.0},), ({"value": 3},), ({"tier
 def explained() -> dict[str, Any]:
     document = catalog_document()
     document["purposes"].append({"id": "other"})
-    document["groups"] += [{"id": "asked", "consent": "marketing"}, {"id": "asked_too", "consent": "other"}]
+    document["groups"] += [
+        {"id": "asked", "consent": "marketing"},
+        {"id": "asked_too", "consent": "other"},
+        {"id": "rested"},
+        {"id": "held_out"},
+    ]
+    document["contact_policies"] = [{"id": "weekly", "gap": "7d", "of": {"groups": ["rested"]}}]
+    document["control_groups"] = [
+        {"id": "holdout", "share": 0.05, "behaviour": "no_action", "groups": ["held_out"]}
+    ]
     document["actions"] = [
         {
-            "id": f"a{number}", "group": "sales", **fields,
+            "id": f"a{number}", "group": "sales", "exempt": ["quiet_hours"], **fields,
             "treatments": [{"id": f"t{number}", "channel": "agent", "placement": "panel",
                             "content": {"headline": "x"}}],
         }
@@ -47,12 +62,16 @@ def explained() -> dict[str, Any]:
     ]  # fmt: skip
     catalog = compile_document(document)
     inputs = Inputs(
-        "d", NOW, "c", "agent", (("panel", 3),), {**CUSTOMER, "context.intent": "cancel"},
+        "d", NOW, "c", ("agent",), (("panel", 3),), {**CUSTOMER, "context.intent": "cancel"},
         {"marketing": "withdrawn"}, (("group", "retention"),),
+        holds={"weekly": {"": "2026-03-05T08:00:00Z"}}, quiet={"agent": "2026-03-02T07:00:00Z"},
+        controls={"holdout": True},
     )  # fmt: skip
-    decision = decide(inputs, catalog, {name: serve(catalog, name, None, PRIOR) for name in catalog.policies})
+    snapshots = {name: serve(catalog, name, None, PRIOR) for name in catalog.policies}
+    decision = decide(inputs, catalog, snapshots)
     (placement,) = explain(decision, catalog)["placements"]
-    return {**placement, "items": decision.slates[0].items}
+    (objecting,) = explain(decide(replace(inputs, objects=True), catalog, snapshots), catalog)["placements"]
+    return {**placement, "items": decision.slates[0].items, "to_objectors": objecting["removed"]}
 
 
 @pytest.mark.parametrize("number", range(len(ACTIONS)))
@@ -66,16 +85,18 @@ def test_a_removal_tells_stage_reason_rule_and_values(explained: dict[str, Any],
 
 
 def test_the_list_of_reasons_is_closed_and_each_is_reached(explained: dict[str, Any]) -> None:
-    reached = {item["reason"].split(":")[0] for item in explained["removed"]}
+    removed = [*explained["removed"], *explained["to_objectors"]]
+    reached = {item["reason"].split(":")[0] for item in removed}
     assert reached == {reason.split(":")[0] for reason in REASONS}
 
 
 def test_the_funnel_adds_up(explained: dict[str, Any]) -> None:
     remaining = [step["remaining"] for step in explained["funnel"]]
     assert [step["stage"] for step in explained["funnel"]] == [
-        "candidates", "eligibility", "applicability", "suitability", "validity", "stop", "consent", "value"
+        "candidates", "eligibility", "applicability", "suitability", "validity", "stop", "contact",
+        "quiet_hours", "consent", "budget", "control", "value"
     ]  # fmt: skip
-    assert (remaining[0], remaining[-1]) == (13, 3)
+    assert (remaining[0], remaining[-1]) == (17, 3)
     assert len(explained["removed"]) + len(explained["ranked"]) == remaining[0]
     for stage, before, after in zip(explained["funnel"][1:], remaining, remaining[1:], strict=False):
         lost = [item for item in explained["removed"] if item["stage"] == stage["stage"]]
@@ -107,7 +128,7 @@ def test_values_marked_pii_are_left_out() -> None:
     catalog = compile_document(document)
     snapshots = {policy: serve(catalog, policy, None, PRIOR) for policy in catalog.policies}
     facts: dict[str, Any] = {"customer.nps": 9, "customer.contract_end": NOW}
-    inputs = Inputs("d", NOW, "c", "agent", (("panel", 3),), facts)
+    inputs = Inputs("d", NOW, "c", ("agent",), (("panel", 3),), facts)
     removed = explain(decide(inputs, catalog, snapshots), catalog)["placements"][0]["removed"]
     seen = [arm["values"]["customer.nps"] for arm in removed if "customer.nps" in arm["values"]]
     assert set(seen) == {"(pii)"}
@@ -125,7 +146,7 @@ def test_what_was_known_says_from_where_and_how_old() -> None:
         decision_id="d",
         now=NOW,
         customer_id="anna",
-        channel="agent",
+        channels=("agent",),
         placements=(("panel", 3),),
         facts={
             "customer.nps": 3,
@@ -165,7 +186,7 @@ def test_what_is_left_but_held_back_says_why() -> None:
     document["actions"][1]["tier"] = 0
     catalog = compile_document(document)
     snapshots = {policy: serve(catalog, policy, None, PRIOR) for policy in catalog.policies}
-    inputs = Inputs("d", NOW, "c", "web", (("hero", 1), ("side", 1)))
+    inputs = Inputs("d", NOW, "c", ("web",), (("hero", 1), ("side", 1)))
     hero, side = explain(decide(inputs, catalog, snapshots), catalog)["placements"]
     assert [arm["held_back"] for arm in hero["ranked"]] == [None]
     held = {arm["treatment"]: arm["held_back"] for arm in side["ranked"]}

@@ -56,7 +56,7 @@ def answered(response_id: str, stop: Stop | None = None, customer_id: str = "c-1
         value=12.5,
         occurred_at=NOW - DAY,
         received_at=NOW,
-        stop=stop,
+        stops=() if stop is None else (stop,),
     )
 
 

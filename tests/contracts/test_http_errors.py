@@ -86,7 +86,7 @@ CASES: list[tuple[str, str, str, Any, int, str]] = [
      "placements"),
     ("two names", "POST", DECIDE, asking(identity={"type": "c", "value": "v"}), 422, "customer_id"),
     ("no name", "POST", DECIDE, NO_ID, 422, "customer_id"),
-    ("deferred", "POST", DECIDE, asking(activation="deferred"), 422, "activation"),
+    ("deferred", "POST", DECIDE, asking(activation="later"), 422, "activation"),
     ("unknown mode", "POST", DECIDE, asking(mode="test"), 422, "mode"),
     ("unknown field", "POST", DECIDE, asking(zork=1), 422, "zork"),
     ("no time at all", "POST", DECIDE, asking(timeout_ms=0), 422, "timeout_ms"),

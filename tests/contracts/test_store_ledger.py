@@ -140,7 +140,7 @@ async def test_a_response_id_used_for_something_else_is_a_conflict(
         await store.commit_responses([fresh, replace(answered("e-1"), **change)])
     assert refused.value.field == "[1].response_id"
     assert (await store.history(["c-1"], 9))[1] == [answered("e-1")]
-    assert await store.stops(["c-1"], NOW) == ()
+    assert (await store.standing(["c-1"], NOW)).stops == ()
 
 
 async def test_a_response_without_value(store: Store) -> None:

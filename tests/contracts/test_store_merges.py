@@ -11,7 +11,7 @@ import pytest
 from records import ANNA, COOKIE, DAY, MAIL, NOW, answered, decided
 
 from decision.errors import Conflict
-from decision.storage.port import Change, Customer, Identity, Names, Stop, Store, pseudonym
+from decision.storage.port import Change, ConsentDetail, Customer, Identity, Names, Stop, Store, pseudonym
 
 PHONE = Identity("phone", "cc")
 
@@ -139,6 +139,29 @@ async def test_a_withdrawn_consent_wins_however_old(store: Store) -> None:
     told = await store.as_of("c-1")
     assert (told["consents.a"], told["consents.b"]) == (NOW + DAY, NOW)  # as told, not as merged
     assert told["consents.c"] == NOW + DAY
+
+
+async def test_details_go_with_the_consent_that_wins(store: Store) -> None:
+    """`withdrawn`, else the later by its own time; without one, by when it was told."""
+    form = {of: ConsentDetail(NOW - DAY, "form") for of in ("a", "b", "c", "d", "f", "own")}
+    shop = {of: ConsentDetail(NOW - 2 * DAY, "shop") for of in ("a", "b", "c", "e", "extra")}
+    ours = {**dict.fromkeys("abcdef", "given"), "b": "withdrawn", "f": "withdrawn", "own": "given"}
+    theirs = {**dict.fromkeys("abcdef", "given"), "a": "withdrawn", "f": "withdrawn", "extra": "given"}
+    await store.put_customers([Customer("c-1", consents=ours, consent_details=form)], NOW)
+    given = Customer("c-2", {}, {}, theirs, (PHONE,), shop)
+    await store.put_customers([given], NOW + DAY)
+    await store.merge("c-1", [PHONE], NOW + 9 * DAY)
+    found = await store.customer("c-1")
+    assert found is not None
+    assert found.consents == {**ours, "a": "withdrawn", "extra": "given"}
+    # d: told by c-2 a day later, and of then. e: told by c-1, later than what the shop had. f: as d.
+    assert found.consent_details == {
+        "a": shop["a"], "b": form["b"], "c": form["c"], "own": form["own"], "extra": shop["extra"]
+    }  # fmt: skip
+    told = await store.as_of("c-1")
+    assert told == {
+        f"consents.{of}": NOW + DAY if of in ("a", "d", "f", "extra") else NOW for of in found.consents
+    }
 
 
 async def test_merges_stay_flat(store: Store) -> None:
@@ -271,6 +294,32 @@ async def test_a_consent_withdrawn_before_a_merge_is_given_again_by_a_patch_only
     assert await sms() == ("given", NOW + 4 * DAY)
 
 
+async def test_a_put_into_a_joint_profile_keeps_to_both_rules(store: Store) -> None:
+    """What is withdrawn is not given by it, however new; what is newer is not undone by it, however told."""
+    await merged(store)
+
+    async def put(status: str, at: datetime | None, id: str = "c-2") -> tuple[str, ConsentDetail | None]:
+        details = {} if at is None else {"sms": ConsentDetail(at, "form")}
+        await store.put_customers([Customer(id, {}, {}, {"sms": status}, (), details)], NOW + 9 * DAY)
+        found = await store.customer("c-1")
+        assert found is not None
+        assert found.consents["marketing_email"] == "given"
+        return found.consents["sms"], found.consent_details.get("sms")
+
+    def of(day: int) -> ConsentDetail:
+        return ConsentDetail(NOW + day * DAY, "form")
+
+    assert await put("given", NOW + 2 * DAY) == ("given", of(2))
+    assert await put("withdrawn", NOW + DAY) == ("given", of(2))
+    assert await put("withdrawn", NOW + 3 * DAY) == ("withdrawn", of(3))
+    assert await put("given", NOW + 4 * DAY, "c-1") == ("withdrawn", of(3))
+    assert await put("withdrawn", NOW + 2 * DAY) == ("withdrawn", of(3))
+    assert await put("given", None) == ("withdrawn", of(3))
+    change = Change(Customer("c-2", consents={"sms": "given"}, consent_details={"sms": of(4)}))
+    await store.patch_customers([change], NOW + 9 * DAY)
+    assert await put("given", NOW + 5 * DAY) == ("given", of(5))
+
+
 async def test_a_stranger_merged_in_leaves_a_put_as_it_was(store: Store) -> None:
     """A pseudonym is no other customer, who has a system of its own."""
     await store.put_customers([ANNA], NOW)
@@ -308,7 +357,7 @@ async def test_delete_removes_all_of_the_survivor_but_the_merge(store: Store, id
     assert await store.delete_customer(id) is True
     assert await store.customer("c-1") is None
     assert await store.names("c-1") == await store.names("c-2") == replace(before, identities=())
-    assert {stop.target for stop in await store.stops(keys, NOW)} == set(left)
+    assert {stop.target for stop in (await store.standing(keys, NOW)).stops} == set(left)
     assert await store.delete_customer(id) is False
     await store.put_customers([Customer("c-2", {"nps": 1})], NOW)
     assert await store.customer("c-1") == Customer("c-1", {"nps": 1})
@@ -319,13 +368,13 @@ async def test_a_merge_leaves_stops_and_ledger_under_the_ids_they_were_recorded_
     await store.commit_decisions([decided("d-1", "r-1", "c-2")])
     await store.commit_responses([answered("e-1", stop, "c-2")])
     await merged(store)
-    assert await store.stops(["c-1"], NOW) == ()
-    assert await store.stops(["c-2"], NOW) == (stop,)
+    assert (await store.standing(["c-1"], NOW)).stops == ()
+    assert (await store.standing(["c-2"], NOW)).stops == (stop,)
     assert await store.decision("d-1") == decided("d-1", "r-1", "c-2")
     assert await store.decision_of_request(["c-1"], "r-1") is None
     assert await store.decision_of_request(["c-1", "c-2"], "r-1") == decided("d-1", "r-1", "c-2")
     _, responses = await store.history(["c-1", "c-2"], 9)
-    assert responses == [replace(answered("e-1", customer_id="c-2"), stop=None)]
+    assert responses == [replace(answered("e-1", customer_id="c-2"), stops=())]
 
 
 @pytest.mark.parametrize("late", ["c-1", "c-2", pseudonym(PHONE), pseudonym(COOKIE), "c-4"])

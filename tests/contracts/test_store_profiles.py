@@ -13,6 +13,7 @@ from records import ANNA, COOKIE, DAY, MAIL, NOW, answered, decided, learn, snap
 from decision.errors import Conflict, StoreUnavailable
 from decision.storage.port import (
     Change,
+    ConsentDetail,
     Cursor,
     Customer,
     Identity,
@@ -64,11 +65,11 @@ async def test_reopening_keeps_everything(new_store: Callable[[], Store]) -> Non
     await again.open()
     try:
         assert await again.customer("c-1") == ANNA
-        assert await again.stops(["c-1"], NOW) == (stop,)
+        assert (await again.standing(["c-1"], NOW)).stops == (stop,)
         assert await again.decision("d-1") == decided("d-1", "r-1")
         assert await again.history(["c-1"], 9) == (
             [decided("d-1", "r-1")],
-            [replace(answered("e-1"), stop=None)],
+            [replace(answered("e-1"), stops=())],
         )
         assert await again.live_catalog() == Publication("v1", NOW)
         assert await again.due_labels(NOW, 9) == [Label("d-1", "t", None, NOW)]
@@ -104,7 +105,7 @@ async def test_another_process_sees_a_write_at_once(store: Store, other: Store) 
 async def test_an_unknown_customer_is_none(store: Store) -> None:
     assert await store.customer("c-1") is None
     assert await store.resolve(MAIL) is None
-    assert await store.stops(["c-1"], NOW) == ()
+    assert (await store.standing(["c-1"], NOW)).stops == ()
 
 
 async def test_a_profile_comes_back_as_given(store: Store) -> None:
@@ -256,7 +257,7 @@ async def test_delete_removes_profile_identities_and_stops(store: Store) -> None
     assert await store.delete_customer("c-1") is True
     assert await store.customer("c-1") is None
     assert await store.resolve(MAIL) is None
-    assert await store.stops(["c-1"], NOW) == ()
+    assert (await store.standing(["c-1"], NOW)).stops == ()
     assert await store.delete_customer("c-1") is False
     assert await store.customer("c-2") is not None
 
@@ -267,9 +268,9 @@ async def test_stops_in_force_are_ordered_by_scope_and_target(store: Store) -> N
     given.append(Stop("action", "over", NOW))  # until is exclusive
     await store.commit_responses([answered(f"e-{n}", stop) for n, stop in enumerate(given)])
     in_force = (Stop("action", "z", NOW + DAY), Stop("group", "a", None), Stop("group", "b", NOW + DAY))
-    assert await store.stops(["c-1"], NOW) == in_force
-    assert await store.stops(["c-1"], NOW + DAY) == (Stop("group", "a", None),)
-    assert await store.stops(["c-2"], NOW) == ()
+    assert (await store.standing(["c-1"], NOW)).stops == in_force
+    assert (await store.standing(["c-1"], NOW + DAY)).stops == (Stop("group", "a", None),)
+    assert (await store.standing(["c-2"], NOW)).stops == ()
 
 
 @pytest.mark.parametrize(
@@ -286,7 +287,7 @@ async def test_the_later_end_of_a_stop_wins(
 ) -> None:
     await store.commit_responses([answered("e-1", Stop("group", "retention", first))])
     await store.commit_responses([answered("e-2", Stop("group", "retention", second))])
-    assert await store.stops(["c-1"], NOW) == (Stop("group", "retention", kept),)
+    assert (await store.standing(["c-1"], NOW)).stops == (Stop("group", "retention", kept),)
 
 
 @pytest.mark.parametrize("first", ["c-1", "c-2"])
@@ -305,16 +306,109 @@ async def test_a_stop_under_several_keys_is_one_with_the_later_end(
         answered("e-6", Stop("group", "other", None), "c-4"),
     ]
     await store.commit_responses(given)
-    assert await store.stops(["c-1", "c-2", "c-3", "c-2"], NOW) == (
+    assert (await store.standing(["c-1", "c-2", "c-3", "c-2"], NOW)).stops == (
         Stop("action", "a", NOW + DAY),
         Stop("action", "z", NOW + DAY),
         Stop("group", "retention", kept),
     )
-    assert await store.stops([], NOW) == ()
+    assert (await store.standing([], NOW)).stops == ()
 
 
 async def test_a_known_response_does_not_stop_again(store: Store) -> None:
     await store.commit_responses([answered("e-1", Stop("group", "retention", NOW + DAY))])
     again = answered("e-1", Stop("group", "retention", NOW + 9 * DAY))
     assert await store.commit_responses([again]) == [False]
-    assert await store.stops(["c-1"], NOW) == (Stop("group", "retention", NOW + DAY),)
+    assert (await store.standing(["c-1"], NOW)).stops == (Stop("group", "retention", NOW + DAY),)
+
+
+MAIL_FORM = ConsentDetail(NOW - DAY, "web form")
+
+
+def sms(status: str, at: datetime | None = None, source: str | None = None, id: str = "c-1") -> Customer:
+    details = {} if at is source is None else {"sms": ConsentDetail(at, source)}
+    return Customer(id, consents={"sms": status}, consent_details=details)
+
+
+async def tell(store: Store, way: str, given: Customer, at: datetime) -> None:
+    if way == "put":
+        await store.put_customers([given], at)
+    else:
+        await store.patch_customers([Change(given)], at)
+
+
+@pytest.mark.parametrize("way", ["put", "patch"])
+async def test_details_of_consents_come_back_as_given(store: Store, other: Store, way: str) -> None:
+    details = {"mail": MAIL_FORM, "sms": ConsentDetail(None, "été"), "post": ConsentDetail(NOW)}
+    consents = dict.fromkeys(("mail", "sms", "post", "bare", "status"), "given")
+    given = Customer("c-1", {"status": "x"}, {}, consents, (MAIL,), details)
+    await tell(store, way, given, NOW)
+    assert await other.customer("c-1") == given
+    assert set((await other.as_of("c-1")).values()) == {NOW}
+    change = Change(Customer("c-1", consents={"mail": "withdrawn"}), (("consents", "post"),))
+    [result] = await store.patch_customers([change], NOW)
+    assert result == await other.customer("c-1")
+    assert result.consents == {"mail": "withdrawn", "sms": "given", "bare": "given", "status": "given"}
+    assert result.consent_details == {"sms": ConsentDetail(None, "été")}
+
+
+@pytest.mark.parametrize("way", ["put", "patch"])
+@pytest.mark.parametrize(
+    ("stored", "given", "taken"),
+    [
+        (sms("given", NOW), sms("withdrawn", NOW - DAY), False),
+        (sms("withdrawn", NOW), sms("given", NOW - DAY), False),
+        (sms("withdrawn", NOW - DAY), sms("given", NOW), True),
+        (sms("given", NOW - DAY, "a"), sms("given", NOW, "b"), True),
+        (sms("given", NOW), sms("withdrawn", NOW), True),
+        (sms("withdrawn", NOW), sms("given", NOW), False),
+        (sms("given", NOW, "a"), sms("given", NOW, "b"), True),
+        (sms("withdrawn"), sms("given", NOW - DAY), False),  # told NOW
+        (sms("withdrawn"), sms("given", NOW), False),
+        (sms("withdrawn"), sms("given", NOW + DAY / 2), True),
+        (sms("withdrawn", None, "a"), sms("given", NOW - DAY), False),
+        (sms("withdrawn", NOW), sms("given"), True),  # of now
+        (sms("withdrawn", NOW), sms("given", None, "b"), True),
+        (Customer("c-1"), sms("given", NOW - DAY), True),
+    ],
+)
+async def test_a_consent_older_than_the_recorded_one_stays_out(
+    store: Store, way: str, stored: Customer, given: Customer, taken: bool
+) -> None:
+    await store.put_customers([stored], NOW)
+    await tell(store, way, replace(given, attributes={"nps": 1}), NOW + DAY)
+    found = await store.customer("c-1")
+    assert found == replace(given if taken else stored, attributes={"nps": 1})
+    times = {"attributes.nps": NOW + DAY, "consents.sms": NOW + DAY if taken else NOW}
+    assert await store.as_of("c-1") == times
+
+
+@pytest.mark.parametrize("way", ["put", "patch"])
+async def test_no_consent_is_of_later_than_now(store: Store, way: str) -> None:
+    await tell(store, way, sms("given", NOW + DAY, "a fast clock"), NOW)
+    assert await store.customer("c-1") == sms("given", NOW, "a fast clock")
+    await tell(store, way, sms("withdrawn", NOW + DAY / 2), NOW + DAY / 2)
+    assert await store.customer("c-1") == sms("withdrawn", NOW + DAY / 2)
+
+
+async def test_a_put_removes_what_it_leaves_out_but_no_consent_it_has_an_older_one_of(store: Store) -> None:
+    newer = Customer("c-1", {"nps": 3}, {"clv": 1.0}, {"mail": "given", "sms": "withdrawn"}, (MAIL,))
+    await store.put_customers([newer, Customer("c-2", {"nps": 1})], NOW)
+    older = sms("given", NOW - DAY)
+    await store.put_customers([replace(older, identities=(COOKIE,)), sms("given", id="c-2")], NOW + DAY)
+    assert await store.customer("c-1") == Customer("c-1", consents={"sms": "withdrawn"}, identities=(COOKIE,))
+    assert await store.as_of("c-1") == {"consents.sms": NOW}
+    assert await store.customer("c-2") == sms("given", id="c-2")
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_consents_given_twice_are_ordered_by_their_times(store: Store, at_once: bool) -> None:
+    """However an import cuts its lines into batches."""
+    older = replace(sms("given", NOW - 2 * DAY), attributes={"nps": 1})
+    given = [sms("withdrawn", NOW - DAY), Customer("c-2", {"nps": 2}), older]
+    for batch in [given] if at_once else [[each] for each in given]:
+        await store.put_customers(batch, NOW)
+    assert await store.customer("c-1") == replace(given[0], attributes={"nps": 1})
+    assert await store.customer("c-2") == given[1]
+    for customers in ([sms("withdrawn", NOW), sms("given")], [sms("given"), sms("withdrawn", NOW - DAY)]):
+        await store.put_customers(customers, NOW + DAY)
+        assert await store.customer("c-1") == sms("given")

@@ -30,7 +30,7 @@ def render(text: str, field: str = "body", **facts: Any) -> tuple[str, list[str]
     checked = check_document(Source(document))
     assert checked.published is not None, checked.problems
     named = {f"customer.{name}": value for name, value in facts.items()}
-    renderer = Renderer(Inputs("d", NOW, "c", "web", (("hero", 1),), named))
+    renderer = Renderer(Inputs("d", NOW, "c", ("web",), (("hero", 1),), named))
     content = renderer.render("renew_12_hero", checked.published.templates.treatments["renew_12_hero"])
     return content[field], renderer.failed
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
 from support import ANNA, DAY, NOW, Service, actions, treatments
+
+from arbitration.facts import rfc3339
 
 PATH = "/v1/customers/anna"
 BERT = "/v1/customers/bert"
@@ -26,11 +29,16 @@ async def send(service: Service, path: str, *lines: Any) -> httpx.Response:
 async def stored(service: Service, path: str = PATH) -> dict[str, Any]:
     """A profile as stored, without what else is known."""
     found = (await service.client.get(path)).json()
-    return {name: found[name] for name in ("customer_id", *ANNA)}
+    return {name: found[name] for name in ("customer_id", *ANNA, "consent_records")}
+
+
+def record(status: str, at: datetime, told_at: datetime, source: str | None = None) -> dict[str, Any]:
+    return {"status": status, "at": rfc3339(at), "source": source, "told_at": rfc3339(told_at)}
 
 
 async def test_put_replaces_and_get_returns_it(service: Service) -> None:
-    assert await stored(service) == {"customer_id": "anna", **ANNA}
+    records = {"marketing": record("given", NOW, NOW)}
+    assert await stored(service) == {"customer_id": "anna", **ANNA, "consent_records": records}
     reply = await service.client.put(PATH, json={"attributes": {"nps": 8}})
     assert reply.json() == await stored(service)
     assert reply.json()["scores"] == reply.json()["consents"] == {}
@@ -150,7 +158,12 @@ async def test_every_reply_has_the_id_of_the_survivor(service: Service) -> None:
     await service.client.post(f"{BERT}/identities", json={"identities": [COOKIE]})
     put = await service.client.put(PATH, json={"attributes": {"nps": 8}})
     assert put.json() == await stored(service, BERT)
-    expected = {**ANNA, "customer_id": "bert", "attributes": {**ANNA["attributes"], "nps": 8}}
+    expected = {
+        **ANNA,
+        "customer_id": "bert",
+        "attributes": {**ANNA["attributes"], "nps": 8},
+        "consent_records": {"marketing": record("given", NOW, NOW)},
+    }
     assert put.json() == expected, "what is stored, as nothing is taken from a profile of several"
     patched = await service.client.patch(PATH, json={"scores": {"clv": 1.0}})
     assert patched.json() == await stored(service, BERT)
@@ -221,6 +234,7 @@ async def test_a_push_merges_each_line_and_null_removes(service: Service) -> Non
         "attributes": {**before["attributes"], "nps": 9, "plan": "Max"},
         "scores": {"churn": 0.5},
         "consents": {},
+        "consent_records": {},
         "identities": [COOKIE, PHONE],
     }
     assert (await service.client.get(BERT)).json()["attributes"] == {"nps": 1}
@@ -270,3 +284,112 @@ async def test_a_push_may_be_longer_than_any_other_body(service: Service) -> Non
     reply = await send(service, "/v1/customers:push", *many)
     assert reply.status_code == 200, reply.text
     assert reply.json()["imported"] == 1_200
+
+
+HOUR = timedelta(hours=1)
+OTHER_ZONE = "2026-02-28T13:30:15.25+01:00"  # a day before NOW
+
+
+def consent(status: str, at: datetime | None = None, source: str | None = None) -> dict[str, Any]:
+    given = {"status": status, "at": None if at is None else rfc3339(at), "source": source}
+    return {"marketing": {name: value for name, value in given.items() if value is not None}}
+
+
+async def tell(service: Service, way: str, consents: dict[str, Any]) -> None:
+    if way in ("PUT", "PATCH"):
+        reply = await service.client.request(way, PATH, json={"consents": consents})
+        assert reply.json() == await stored(service), "what is stored, also where it stayed as it was"
+    else:
+        reply = await send(service, f"/v1/customers:{way}", {"customer_id": "anna", "consents": consents})
+        assert reply.json()["imported"] == 1
+
+
+async def known(service: Service) -> dict[str, Any]:
+    found = await stored(service)
+    record: dict[str, Any] = found["consent_records"]["marketing"]
+    assert found["consents"] == {"marketing": record["status"]}
+    return record
+
+
+@pytest.mark.parametrize("way", ["PUT", "PATCH", "import", "push"])
+async def test_a_consent_has_its_time_and_source(service: Service, way: str) -> None:
+    service.clock.now = told = NOW + DAY
+    given = {"status": "withdrawn", "at": rfc3339(NOW + HOUR), "source": "web form, été"}
+    await tell(service, way, {"marketing": given})
+    assert await known(service) == record("withdrawn", NOW + HOUR, told, "web form, été")
+    found = (await service.client.get(PATH)).json()
+    (fact,) = (fact for fact in found["facts"] if fact["name"] == "consents.marketing")
+    assert (fact["as_of"], fact["age_seconds"]) == (rfc3339(NOW + HOUR), (DAY - HOUR).total_seconds())
+    service.clock.now = told = NOW + 2 * DAY
+    await tell(service, way, consent("given", source="shop"))
+    assert await known(service) == record("given", told, told, "shop")
+    await tell(service, way, {"marketing": {"status": "withdrawn"}})
+    assert await known(service) == record("withdrawn", told, told)
+
+
+@pytest.mark.parametrize("way", ["PUT", "PATCH", "import", "push"])
+async def test_an_older_consent_does_not_undo_a_newer_one(service: Service, way: str) -> None:
+    await tell(service, way, {"marketing": {"status": "withdrawn", "at": OTHER_ZONE}})
+    assert await known(service) == record("given", NOW, NOW), "the one told NOW is newer"
+    await tell(service, way, consent("withdrawn", NOW, "letter"))
+    assert await known(service) == record("withdrawn", NOW, NOW, "letter"), "of two at once"
+    service.clock.now = told = NOW + DAY
+    await tell(service, way, consent("given", NOW, "shop"))
+    assert await known(service) == record("withdrawn", NOW, NOW, "letter")
+    await tell(service, way, consent("given", NOW + HOUR, "shop"))
+    assert await known(service) == record("given", NOW + HOUR, told, "shop")
+    await tell(service, way, {"marketing": "withdrawn"})
+    assert await known(service) == record("withdrawn", told, told)
+
+
+async def test_a_consent_ahead_of_the_clock_is_of_now(service: Service) -> None:
+    await tell(service, "PATCH", consent("given", NOW + DAY, "a clock that is fast"))
+    assert await known(service) == record("given", NOW, NOW, "a clock that is fast")
+    service.clock.now = NOW + HOUR
+    await tell(service, "PATCH", consent("withdrawn", NOW + HOUR))
+    assert (await known(service))["status"] == "withdrawn"
+
+
+@pytest.mark.parametrize("way", ["PUT", "PATCH", "import", "push"])
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"status": "perhaps"}, "marketing.status"),
+        ({"at": "2026-01-31T08:00:00Z"}, "marketing.status"),
+        ({"status": "given", "at": "2026-01-31T08:00:00"}, "marketing.at"),
+        ({"status": "given", "at": "soon"}, "marketing.at"),
+        ({"status": "given", "at": 1769846400}, "marketing.at"),
+        ({"status": "given", "at": rfc3339(NOW + DAY + timedelta(microseconds=1))}, "marketing.at"),
+        ({"status": "given", "source": "x" * 201}, "marketing.source"),
+        ({"status": "given", "source": ""}, "marketing.source"),
+        ({"status": "given", "source": "a\nb"}, "marketing.source"),
+        ({"status": "given", "source": "a\0"}, "marketing.source"),
+        ({"status": "given", "told_at": "2026-01-31T08:00:00Z"}, "marketing.told_at"),
+        ("perhaps", "marketing"),
+        (True, "marketing"),
+        (["given"], "marketing"),
+    ],
+)
+async def test_a_faulty_consent_changes_nothing(
+    service: Service, way: str, given: object, field: str
+) -> None:
+    before = await stored(service)
+    body = {"attributes": {"nps": 1}, "consents": {"marketing": given}}
+    if way in ("PUT", "PATCH"):
+        reply = await service.client.request(way, PATH, json=body)
+        assert reply.status_code == 422
+        found = reply.json()["errors"]
+    else:
+        reply = await send(service, f"/v1/customers:{way}", {"customer_id": "anna", **body})
+        assert (reply.json()["imported"], reply.json()["rejected"]) == (0, 1)
+        found = reply.json()["errors"][0]["errors"]
+    assert [error["field"] for error in found] == [f"consents.{field}"]
+    assert await stored(service) == before
+
+
+async def test_what_a_patch_removes_has_no_record(service: Service) -> None:
+    await tell(service, "PATCH", consent("withdrawn", NOW, "letter"))
+    reply = await service.client.patch(PATH, json={"consents": {"marketing": None}})
+    assert reply.json()["consents"] == reply.json()["consent_records"] == {}
+    await tell(service, "PATCH", consent("given", NOW - DAY))
+    assert await known(service) == record("given", NOW - DAY, NOW)

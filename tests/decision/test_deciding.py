@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support import ANNA, DAY, Service, actions, asking, catalog_document, running, treatments
 
-from decision.storage.port import Customer, Identity, Stop
+from decision.storage.port import Customer, Identity, Standing
 from decision.storage.sqlite import SqliteStore
 
 DECIDE, BATCH = "/v1/decisions", "/v1/decisions:batch"
@@ -195,9 +195,9 @@ class Slow(SqliteStore):
 
     slow: frozenset[str] = frozenset()
 
-    async def stops(self, customer_id: str, now: datetime) -> tuple[Stop, ...]:
-        await self._wait("stops")
-        return await super().stops(customer_id, now)
+    async def standing(self, *args: Any, **more: Any) -> Standing:
+        await self._wait("standing")
+        return await super().standing(*args, **more)
 
     async def customer(self, customer_id: str) -> Customer | None:
         await self._wait("customer")
@@ -216,9 +216,9 @@ class Slow(SqliteStore):
     ("slow", "degraded", "renewals"),
     [
         ({"customer"}, ["profile:timeout"], RENEWALS),
-        ({"stops"}, ["stops:timeout", "profile:timeout"], set()),
+        ({"standing"}, ["limits:timeout", "profile:timeout"], set()),
         ({"resolve"}, ["identity:timeout"], set()),
-        ({"resolve", "customer", "stops"}, ["identity:timeout"], set()),
+        ({"resolve", "customer", "standing"}, ["identity:timeout"], set()),
     ],
 )
 async def test_what_does_not_arrive_in_time_is_missing(

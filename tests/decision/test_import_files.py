@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from decision.errors import Rejected
 from decision.import_files import Summary, import_file
 from decision.importing import BATCH, LONGEST_LINE, REPORTED
 from decision.publishing import check_document
-from decision.storage.port import Customer, Identity
+from decision.storage.port import ConsentDetail, Customer, Identity
 from decision.storage.sqlite import SqliteStore
 
 CATALOG = {
@@ -328,3 +330,44 @@ async def test_ids_can_come_from_the_line(files: Files) -> None:
     summary = await files.load("c.csv", "nps\n3\nx\n4\n", 'customer_id_from_line: "row-{line}"')
     assert (summary.imported, faults(summary)) == (2, {3: ["nps"]})
     assert await files.customer("row-4") == Customer("row-4", {"nps": 4})
+
+
+async def test_consents_in_files_have_times_and_sources(files: Files) -> None:
+    expected = {"mail": ConsentDetail(datetime(2026, 1, 31, 7, tzinfo=UTC), "shop")}
+    consent = {"status": "given", "at": "2026-01-31T08:00:00+01:00", "source": "shop"}
+    summary = await files.load("c.ndjson", json.dumps({"customer_id": "c-1", "consents": {"mail": consent}}))
+    assert summary.imported == 1
+    first = await files.customer("c-1")
+    assert first == Customer("c-1", {}, {}, {"mail": "given"}, (), expected)
+    summary = await files.load(
+        "c.csv",
+        "customer_id,mail,consents.mail.at,By,consents.mail.zork\n"
+        "c-2,Ja,2026-01-31T08:00:00+01:00,shop,x\n"
+        "c-3,Nee,2026-01-31,,\n"
+        "c-4,Nee,,,\n"
+        "c-5,,2026-01-31,shop,\n"
+        "c-6,Misschien,,shop,\n"
+        "c-7,Ja,gisteren,shop,\n"
+        "c-8,Ja,9999-01-01,shop,\n"
+        "c-9,,,,\n",
+        """
+columns:
+  mail: {to: consents.mail, values: {Ja: given, Nee: withdrawn}}
+  By: consents.mail.source
+""",
+    )
+    assert (summary.imported, summary.ignored) == (4, ("consents.mail.zork",))
+    at = ["consents.mail.at"]
+    assert faults(summary) == {5: ["mail"], 6: ["mail"], 7: at, 8: at}
+    assert await files.customer("c-2") == replace(first, customer_id="c-2")
+    midnight = {"mail": ConsentDetail(datetime(2026, 1, 31, tzinfo=UTC))}
+    assert await files.customer("c-3") == Customer("c-3", {}, {}, {"mail": "withdrawn"}, (), midnight)
+    assert await files.customer("c-4") == Customer("c-4", {}, {}, {"mail": "withdrawn"})
+    assert await files.customer("c-9") == Customer("c-9")
+
+
+async def test_a_time_without_its_consent_is_refused(files: Files) -> None:
+    found = await files.refused("c.csv", "customer_id,consents.mail.at\nc-1,2026-01-31\n")
+    assert found == {
+        "consents.mail": "no column has this name or is mapped to it, but one is consents.mail.at"
+    }

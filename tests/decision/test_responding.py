@@ -68,9 +68,9 @@ async def test_a_stop_is_counted_from_when_it_happened(service: Service) -> None
         "occurred_at": (NOW - timedelta(days=364)).isoformat(),
     }  # fmt: skip
     assert (await service.client.post(RESPOND, json=message)).status_code == 200
-    (stop,) = await service.context.store.stops(("anna",), NOW)
+    (stop,) = (await service.context.store.standing(("anna",), NOW)).stops
     assert (stop.scope, stop.target, stop.until) == ("group", "retention", NOW + timedelta(days=1))
-    assert await service.context.store.stops(("anna",), NOW + timedelta(days=1)) == ()
+    assert (await service.context.store.standing(("anna",), NOW + timedelta(days=1))).stops == ()
 
 
 async def test_an_old_decision_answers_to_the_catalog_of_then(service: Service, document: dict) -> None:

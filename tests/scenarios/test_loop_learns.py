@@ -83,7 +83,7 @@ def simulate(count: int) -> Outcome:
             decision_id=f"loop-{number}",
             now=NOW,
             customer_id=customers[who]["customer_id"],
-            channel=channel,
+            channels=(channel,),
             placements=((placement, 1),),
             facts=seen,
             consents=customers[who]["consents"],
@@ -94,9 +94,10 @@ def simulate(count: int) -> Outcome:
             continue  # an e-mail without consent
         slot, arm = slate.slots[0], slate.items[0].arm
         yes = rng.random() < truth.acceptance(arm.treatment.id, known[who], context)
-        stop = arm.action.stop
-        if yes and stop is not None and "accepted" in stop.on:
-            stops[who] += ((stop.scope, arm.action.id if stop.scope == "action" else arm.group.id),)
+        for stop in arm.action.stops:
+            if yes and "accepted" in stop.on:
+                assert stop.scope in ("action", "group")
+                stops[who] += ((stop.scope, arm.action.id if stop.scope == "action" else arm.group.id),)
         waiting.append((arm.treatment.id, encoder.encode(seen, NOW), float(yes)))
         if len(waiting) == REFRESH:
             arms, contexts, rewards = zip(*waiting, strict=True)

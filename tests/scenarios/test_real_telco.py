@@ -211,7 +211,7 @@ def test_the_rules_split_the_customers(expected: dict[tuple[str, str], frozenset
 async def test_a_decision_for_every_customer_on_every_channel(
     imported: Imported, expected: dict[tuple[str, str], frozenset[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    app = create_app(build(SqliteStore(imported.database)))
+    app = create_app(build(SqliteStore(imported.database), timeout_ms=5_000))
     asked = list(expected)
     answered: list[dict[str, Any]] = []
     async with (
@@ -244,7 +244,7 @@ async def test_a_decision_for_every_customer_on_every_channel(
 def test_a_real_server_says_the_same(
     imported: Imported, expected: dict[tuple[str, str], frozenset[str]]
 ) -> None:
-    app = create_app(build(SqliteStore(imported.database)))
+    app = create_app(build(SqliteStore(imported.database), timeout_ms=5_000))
     with served(app) as url, httpx.Client(base_url=url, timeout=10) as client:
         assert client.post("/v1/catalog/publish", json=DOCUMENT).status_code == 200
         document = client.get("/openapi.json").json()

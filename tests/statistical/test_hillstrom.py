@@ -138,7 +138,7 @@ def new_state() -> State:
 
 
 def inputs(row: Row, decision_id: str) -> Inputs:
-    return Inputs(decision_id, NOW, None, "email", (("email_block", 1),), row.facts)
+    return Inputs(decision_id, NOW, None, ("email",), (("email_block", 1),), row.facts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,7 @@ def drawn() -> tuple[Counter[Picks], dict[Picks, dict[str, float]]]:
     count: Counter[Picks] = Counter()
     stated: dict[Picks, dict[str, float]] = {}
     for number in range(DECISIONS):
-        made = decide(Inputs(f"d-{number}", NOW, "c-1", "web", PLACEMENTS), catalog, snapshots)
+        made = decide(Inputs(f"d-{number}", NOW, "c-1", ("web",), PLACEMENTS), catalog, snapshots)
         picks: Picks = ()
         for slate in made.slates:
             names = [arm.treatment.id for arm in slate.candidates.arms]

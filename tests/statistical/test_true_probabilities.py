@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from scipy.stats import chi2, norm
 
 from arbitration import CompiledCatalog, Decision, Inputs, Snapshot, compile_document, decide, serve
 from arbitration.catalog.learning import Policy
-from arbitration.decide import Slot, _fill
+from arbitration.decide import Slate, Slot, _Field, _fill
 from arbitration.policy.state import State
 from arbitration.policy.strategies import selection_probabilities
 from arbitration.snapshot import fingerprint
@@ -151,7 +152,7 @@ def snapshots(strategy: str) -> dict[str, Snapshot]:
 
 
 def decided(strategy: str, decision_id: str) -> Decision:
-    inputs = Inputs(decision_id, NOW, "c-1", "agent", (("panel", 3),), FACTS, {"partners": "withdrawn"})
+    inputs = Inputs(decision_id, NOW, "c-1", ("agent",), (("panel", 3),), FACTS, {"partners": "withdrawn"})
     return decide(inputs, catalog(strategy), snapshots(strategy))
 
 
@@ -202,11 +203,18 @@ def whole(strategy: str) -> Drawn:
     return drawn
 
 
+def filled(decision_id: str, slate: Slate) -> tuple[Slot, ...]:
+    """The slots of a slate filled for another decision; of its inputs only this much matters."""
+    inputs: Any = SimpleNamespace(decision_id=decision_id, objects=False, controls={})
+    field = _Field(slate.candidates, 3, slate.screening, slate.mean, slate.sd, slate.lever, slate.weight)
+    _fill(inputs, field, 0, set())
+    return tuple(field.slots)
+
+
 @cache
 def many(strategy: str, draws: int) -> Drawn:
     """Slates of one decision, its slots filled anew for each id."""
     slate = decided(strategy, "d-0").slates[0]
-    beliefs = (slate.mean, slate.sd, slate.weight)
     drawn = Drawn(catalog(strategy).arm_ids)
     known: dict[bytes, Floats] = {}
 
@@ -219,7 +227,7 @@ def many(strategy: str, draws: int) -> Drawn:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "selection_probabilities", remembered)
         for number in range(draws):
-            drawn.record(_fill(f"d-{number}", 0, slate.candidates, 3, slate.screening, beliefs, set()))
+            drawn.record(filled(f"d-{number}", slate))
     return drawn
 
 
@@ -291,8 +299,7 @@ def test_filling_slots_is_all_that_a_decision_adds(strategy: str) -> None:
     for number in range(0, WHOLE, 20):
         decision = decided(strategy, f"d-{number}")
         slate = decision.slates[0]
-        beliefs = (slate.mean, slate.sd, slate.weight)
-        again = _fill(f"d-{number}", 0, slate.candidates, 3, slate.screening, beliefs, set())
+        again = filled(f"d-{number}", slate)
         assert [slot.picked for slot in again] == [slot.picked for slot in slate.slots]
 
 

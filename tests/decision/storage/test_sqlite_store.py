@@ -13,12 +13,13 @@ import pytest
 from decision.errors import StoreUnavailable
 from decision.storage import migrate as migrating
 from decision.storage.migrate import migrate, migrations
-from decision.storage.port import Change, Customer, Identity
+from decision.storage.port import Change, ConsentDetail, Customer, Identity
 from decision.storage.sqlite import SqliteStore
 from decision.storage.sqlite_learning import _LEARNED
 from decision.storage.sqlite_ledger import _BY_REQUEST_OF_ANY, _NEWEST
 from decision.storage.sqlite_merges import NAMES, PROFILE
-from decision.storage.sqlite_profiles import _CUSTOMER, _STOPS, _TOLD
+from decision.storage.sqlite_profiles import _CUSTOMER, _TOLD
+from decision.storage.sqlite_standing import _STOPS
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -90,6 +91,11 @@ async def test_a_database_of_the_first_release_is_brought_up(
         )
         assert await store.customer("c-1") == expected
         assert await store.as_of("c-1") == {}
+        old = {"marketing": ConsentDetail(NOW - DAY, "letter")}
+        change = Change(Customer("c-2", consents={"marketing": "withdrawn"}, consent_details=old))
+        [told] = await store.patch_customers([change], NOW)
+        assert (told.consents, told.consent_details) == ({"marketing": "withdrawn"}, old)
+        await store.patch_customers([Change(Customer("c-2"), (("consents", "marketing"),))], NOW)
         await store.patch_customers([Change(Customer("c-1", {"nps": 4}))], NOW)
         assert await store.as_of("c-1") == {"attributes.nps": NOW}
         await store.merge("c-2", [Identity("of", "c-1")], NOW + DAY)

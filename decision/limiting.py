@@ -1,0 +1,164 @@
+"""From what limits a customer, as the store has it, to what a decision is told of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from arbitration.calendars import period_start, quiet_until, zone
+from arbitration.catalog.compile import Candidates, CompiledCatalog
+from arbitration.catalog.limits import Budget
+from arbitration.catalog.scalars import ticks
+from arbitration.contact import ALL
+from arbitration.control import in_window, membership
+from arbitration.facts import Facts, rfc3339
+from decision.sources.port import Cause
+from decision.storage.port import BudgetPeriod, Membership, Standing
+
+_UNBOUNDED = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Limited:
+    """What of it goes into the inputs (see `arbitration.inputs.Inputs`), and into the claim: `ranges` and
+    `joins` (see `decision.storage.port.Claim`)."""
+
+    stops: tuple[tuple[str, str], ...]
+    holds: Mapping[str, Mapping[str, str | None]]
+    quiet: Mapping[str, str]
+    budgets: Mapping[str, int]
+    controls: Mapping[str, bool]
+    degraded: tuple[str, ...] = ()
+    ranges: Mapping[BudgetPeriod, tuple[int, int]] = field(default_factory=dict)
+    joins: tuple[Membership, ...] = ()
+
+
+def budget_periods(
+    catalog: CompiledCatalog, placements: Iterable[str], now: datetime
+) -> dict[str, BudgetPeriod]:
+    """The budget of each action that has one and could be shown, in its period at `now`, by action."""
+    starts: dict[tuple[str, ZoneInfo], datetime] = {}
+    found: dict[str, BudgetPeriod] = {}
+    for placement in placements:
+        for action, budget in catalog.candidates[placement].budgets.items():
+            begins = None
+            if budget.each is not None:
+                key = (budget.each, zone(budget.time_zone or catalog.model.time_zone))
+                begins = (
+                    starts[key]
+                    if key in starts
+                    else starts.setdefault(key, period_start(key[0], now, key[1]))
+                )
+            # Times and money are two accounts, should a catalog change from one to the other.
+            found[action] = BudgetPeriod(action if budget.money is None else f"{action}:money", begins)
+    return found
+
+
+def limited(
+    catalog: CompiledCatalog,
+    placements: Iterable[str],
+    channels: Iterable[str],
+    key: str,
+    standing: Standing | None,
+    facts: Facts,
+    now: datetime,
+) -> Limited:
+    """What limits a decision. `key`: by which the customer is recorded. Without `standing` every limit there
+    could be is kept, since one that cannot be read may be in force; and nothing is recorded of control
+    groups.
+    """
+    candidates = [catalog.candidates[placement] for placement in placements]
+    quiet, degraded = _quiet(catalog, channels, facts, now)
+    controls, joins = _controls(catalog, candidates, key, standing, now)
+    if standing is None:
+        holds: dict[str, dict[str, str | None]] = {policy: {ALL: None} for policy in catalog.limits.limits}
+        return Limited(tuple(_every_stop(catalog)), holds, quiet, {}, controls, degraded)
+    holds = {}
+    for (policy, target), until in standing.holds.items():
+        holds.setdefault(policy, {})[target] = rfc3339(until)
+    periods = budget_periods(catalog, (each.placement.id for each in candidates), now)
+    totals = {action: _total(budget) for each in candidates for action, budget in each.budgets.items()}
+    return Limited(
+        tuple((stop.scope, stop.target) for stop in standing.stops),
+        holds,
+        quiet,
+        {action: totals[action] - standing.used[period] for action, period in periods.items()},
+        controls,
+        degraded,
+        {
+            period: _range(totals[action], standing.used[period], _takes(candidates, action))
+            for action, period in periods.items()
+        },
+        joins,
+    )
+
+
+def _quiet(
+    catalog: CompiledCatalog, channels: Iterable[str], facts: Facts, now: datetime
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    name = f"customer.{catalog.model.customer_time_zone}"
+    where = zone(catalog.model.time_zone)
+    degraded: tuple[str, ...] = ()
+    if isinstance(own := facts.get(name), str):
+        try:
+            where = zone(own)
+        except ValueError:
+            degraded = (f"{name}:{Cause.BAD_VALUE}",)
+    ends = {id: quiet_until(catalog.channels[id].quiet_hours, now, where) for id in channels}
+    return {id: rfc3339(end) for id, end in ends.items() if end is not None}, degraded
+
+
+def _controls(
+    catalog: CompiledCatalog,
+    candidates: list[Candidates],
+    key: str,
+    standing: Standing | None,
+    now: datetime,
+) -> tuple[dict[str, bool], tuple[Membership, ...]]:
+    """Who is in is found once, and then stays so; it is recorded when it first matters."""
+    recorded = (
+        {} if standing is None else {(m.control_group, m.since): m.member for m in standing.memberships}
+    )
+    exposed = {control.id for each in candidates for control, _ in each.controls}
+    found, joins = {}, []
+    for control in catalog.model.control_groups:
+        if not in_window(control, now):
+            continue
+        since = control.valid.from_ or ""
+        known = recorded.get((control.id, since))
+        found[control.id] = membership(control, key) if known is None else known
+        if known is None and standing is not None and control.id in exposed:
+            joins.append(Membership(control.id, since, found[control.id], control.share))
+    return found, tuple(joins)
+
+
+def _every_stop(catalog: CompiledCatalog) -> Iterator[tuple[str, str]]:
+    for action in catalog.model.actions:
+        for stop in action.stops:
+            if stop.scope == "group":
+                yield "group", action.group
+            else:
+                yield from (
+                    ("action", id) for id in (stop.scope if isinstance(stop.scope, tuple) else (action.id,))
+                )
+
+
+def _total(budget: Budget) -> int:
+    return ticks(budget.money) if budget.total is None else budget.total  # type: ignore[arg-type]
+
+
+def _takes(candidates: list[Candidates], action: str) -> set[int]:
+    found: set[int] = set()
+    for each in candidates:
+        found.update(each.takes[each.action == each.action_numbers[action]].tolist())
+    return found
+
+
+def _range(total: int, used: int, takes: set[int]) -> tuple[int, int]:
+    """Within which bounds what is used affords the same arms."""
+    still_affordable = [total - take for take in takes]
+    below = [each + 1 for each in still_affordable if each < used]
+    above = [each for each in still_affordable if each >= used]
+    return max(below, default=-_UNBOUNDED), min(above, default=_UNBOUNDED)

@@ -1,0 +1,88 @@
+"""Reports: whether control groups have the size they should have, and what is left of budgets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from arbitration.catalog.scalars import DECIMALS, ticks
+from arbitration.control import sample_ratio
+from arbitration.facts import rfc3339
+from decision.live import Live
+from decision.storage.port import ControlGroupSize, Reports
+
+ALARM = 0.001
+"""Below which p-value a control group is said not to have the size it should have. Where all is well, one
+report in a thousand says so by chance."""
+
+
+class Reporting:
+    """Makes reports from the store. Raises StoreUnavailable, and Rejected while no catalog is published."""
+
+    def __init__(self, reports: Reports, live: Live) -> None:
+        self._reports = reports
+        self._live = live
+
+    async def control_groups(self) -> list[dict[str, Any]]:
+        """Each control group and window with anybody in or out of it; see
+        `decision.messages.ControlGroupReport`."""
+        catalog = self._live.serving.published.compiled.model
+        behaviours = {control.id: control.behaviour for control in catalog.control_groups}
+        windows: dict[tuple[str, str], dict[bool, ControlGroupSize]] = {}
+        for size in await self._reports.control_groups():
+            windows.setdefault((size.control_group, size.since), {})[size.member] = size
+        found = []
+        for (name, since), sides in windows.items():
+            assigned = sum(side.customers for side in sides.values())
+            expected = sum(side.expected for side in sides.values())
+            variance = sum(side.variance for side in sides.values())
+            members = sides[True].customers if True in sides else 0
+            chance = sample_ratio(assigned, members, expected, variance)
+            found.append(
+                {
+                    "id": name,
+                    "since": since or None,
+                    "behaviour": behaviours.get(name),
+                    "members": _side(sides.get(True)),
+                    "others": _side(sides.get(False)),
+                    "expected_share": expected / assigned,
+                    "share": members / assigned,
+                    "p_value": chance,
+                    "sample_ratio_mismatch": chance < ALARM,
+                }
+            )
+        return found
+
+    async def budgets(self) -> list[dict[str, Any]]:
+        """Each budget in each period in which anything was taken of it; see
+        `decision.messages.BudgetReport`."""
+        catalog = self._live.serving.published.compiled.model
+        declared = {action.id: action.budget for action in catalog.actions if action.budget is not None}
+        found = []
+        for use in await self._reports.budgets():
+            action, _, unit = use.period.budget.partition(":")
+            budget = declared.get(action)
+            total = None
+            if budget is not None and (budget.money is not None) == (unit == "money"):
+                total = budget.total if budget.money is None else ticks(budget.money)
+
+            def amount(counted: int, unit: str = unit) -> float:
+                return counted / 10**DECIMALS if unit else counted
+
+            found.append(
+                {
+                    "action": action,
+                    "unit": catalog.currency if unit else "times",
+                    "begins": None if use.period.begins is None else rfc3339(use.period.begins),
+                    "total": None if total is None else amount(total),
+                    "used": amount(use.used),
+                    "reserved": amount(use.reserved),
+                    "left": None if total is None else amount(max(0, total - use.used)),
+                }
+            )
+        return found
+
+
+def _side(size: ControlGroupSize | None) -> dict[str, Any]:
+    if size is None:
+        return {"customers": 0, "outcomes": {}}
+    return {"customers": size.customers, "outcomes": size.outcomes}

@@ -105,7 +105,7 @@ async def _reads(store: SqliteStore) -> AsyncIterator[str]:
         await store.commit_responses([_response(decision) for decision in answered])
     kinds: dict[str, Callable[[int], Awaitable[object]]] = {
         "names": lambda n: store.names(f"c-{n}"),
-        "stops": lambda n: store.stops([f"c-{n}"], NOW),
+        "standing": lambda n: store.standing((f"c-{n}",), NOW),
         "customer": lambda n: store.customer(f"c-{n}"),
         "as_of": lambda n: store.as_of(f"c-{n}"),
         "decision_of_request": lambda n: store.decision_of_request([f"c-{n % CUSTOMERS}"], f"q-{n}"),
@@ -177,7 +177,7 @@ def _response(decision: DecisionRecord) -> ResponseRecord:
     stop = Stop("group", "retention", NOW + timedelta(days=365))
     return ResponseRecord(
         f"r-{decision.decision_id}", decision.decision_id, decision.customer_id, "t", "accepted", None, NOW,
-        NOW, stop,
+        NOW, (stop,),
     )  # fmt: skip
 
 

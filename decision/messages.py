@@ -428,6 +428,15 @@ class HistoryResponse(Reply):
     occurred_at: str
 
 
+class ReservationReply(Reply):
+    """What an item of a deferred decision reserved; `settled_at`: since when it is firm or released."""
+
+    treatment: str
+    state: Literal["reserved", "firm", "released"]
+    due_at: str
+    settled_at: str | None
+
+
 class HistoryDecision(Reply):
     """A decision, in a history, with what came back for it."""
 
@@ -435,6 +444,8 @@ class HistoryDecision(Reply):
     decided_at: str
     channel: str
     mode: str
+    activation: str
+    reservations: list[ReservationReply]
     treatments: list[str]
     responses: list[HistoryResponse]
 
@@ -452,13 +463,32 @@ class FactReply(Reply):
     cause: str | None
 
 
+class StopReply(Reply):
+    """An action or group that rests for a customer; for good where `until` is null."""
+
+    scope: str
+    target: str
+    until: str | None
+
+
+class HeldBackReply(Reply):
+    """A contact policy that holds back now; `target`: what it counted by (empty: all contacts together)."""
+
+    contact_policy: str
+    target: str
+    until: str
+
+
 class OverviewReply(CustomerReply):
-    """A profile as stored; then every value of the catalog, wherever it comes from, and what happened
-    lately, newest first."""
+    """A profile as stored; then every value of the catalog, wherever it comes from; what limits the customer
+    now; and what happened lately, newest first. `control_groups`: in which the customer was found to be."""
 
     merged: list[str]
     facts: list[FactReply]
     degraded: list[str]
+    stops: list[StopReply]
+    held_back: list[HeldBackReply]
+    control_groups: dict[str, bool]
     decisions: list[HistoryDecision]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,7 +15,15 @@ from decision.gathering import Gathered, Gatherer, TimeBudget
 from decision.live import Live
 from decision.responding import treatments
 from decision.sources.port import Cause
-from decision.storage.port import ConsentDetail, Customer, DecisionRecord, ResponseRecord, Store
+from decision.storage.port import (
+    ConsentDetail,
+    Customer,
+    DecisionRecord,
+    Reservation,
+    ResponseRecord,
+    Standing,
+    Store,
+)
 from decision.subjects import known
 
 _SECTIONS = {"customer": "attributes", "scores": "scores", "consents": "consents"}
@@ -61,7 +69,7 @@ class Overview:
         gathered = await self._gatherer.gather(catalog, subject, {}, now, budget)
         if gathered.stored is None and all(answer.cause in _UNKNOWN for answer in gathered.answers.values()):
             return None
-        decisions, responses = await self._store.history(subject.keys, _RECENT)
+        history = await self._history(subject.keys, _RECENT)
         stored = gathered.stored
         return {
             "customer_id": names.customer_id,
@@ -73,8 +81,22 @@ class Overview:
             "merged": list(names.merged),
             "facts": [_fact(told, now) for told in _told(catalog, gathered, times, now)],
             "degraded": list(gathered.degraded),
-            "decisions": recent(decisions, responses),
+            **_limits(gathered.standing or Standing()),
+            "decisions": history,
         }
+
+    async def history(self, customer_id: str, limit: int) -> dict[str, Any]:
+        """The customer's newest decisions, as `decision.messages.HistoryReply`. Raises StoreUnavailable."""
+        names = await self._store.names(customer_id)
+        return {
+            "customer_id": names.customer_id,
+            "decisions": await self._history(known(names).keys, limit),
+        }
+
+    async def _history(self, keys: tuple[str, ...], limit: int) -> list[dict[str, Any]]:
+        decisions, responses = await self._store.history(keys, limit)
+        deferred = [each.decision_id for each in decisions if each.activation == "deferred"]
+        return _recent(decisions, responses, await self._store.reservations(deferred) if deferred else ())
 
 
 def consent_records(customer: Customer, told: Mapping[str, datetime]) -> dict[str, dict[str, Any]]:
@@ -93,8 +115,38 @@ def consent_records(customer: Customer, told: Mapping[str, datetime]) -> dict[st
     return found
 
 
-def recent(decisions: list[DecisionRecord], responses: list[ResponseRecord]) -> list[dict[str, Any]]:
+def _limits(standing: Standing) -> dict[str, Any]:
+    return {
+        "stops": [
+            {
+                "scope": stop.scope,
+                "target": stop.target,
+                "until": None if stop.until is None else rfc3339(stop.until),
+            }
+            for stop in standing.stops
+        ],
+        "held_back": [
+            {"contact_policy": policy, "target": target, "until": rfc3339(until)}
+            for (policy, target), until in sorted(standing.holds.items())
+        ],
+        "control_groups": {each.control_group: each.member for each in standing.memberships},
+    }
+
+
+def _recent(
+    decisions: list[DecisionRecord], responses: list[ResponseRecord], reservations: Sequence[Reservation]
+) -> list[dict[str, Any]]:
     """Decisions with what came back for each, as `decision.messages.HistoryDecision`."""
+    reserved: dict[str, list[dict[str, Any]]] = {}
+    for each in reservations:
+        reserved.setdefault(each.decision_id, []).append(
+            {
+                "treatment": each.treatment,
+                "state": each.state,
+                "due_at": rfc3339(each.due_at),
+                "settled_at": None if each.settled_at is None else rfc3339(each.settled_at),
+            }
+        )
     answers: dict[str, list[dict[str, Any]]] = {}
     for response in responses:
         answers.setdefault(response.decision_id, []).append(
@@ -112,6 +164,8 @@ def recent(decisions: list[DecisionRecord], responses: list[ResponseRecord]) -> 
             "decided_at": rfc3339(decision.decided_at),
             "channel": decision.channel,
             "mode": decision.mode,
+            "activation": decision.activation,
+            "reservations": reserved.get(decision.decision_id, []),
             "treatments": treatments(decision),
             "responses": answers.get(decision.decision_id, []),
         }

@@ -38,10 +38,9 @@ from decision.messages import (
     NamesReply,
     OverviewReply,
 )
-from decision.overview import consent_records, recent
+from decision.overview import consent_records
 from decision.profiles import profile_errors
 from decision.storage.port import Customer, Identity
-from decision.subjects import known
 
 router = APIRouter(prefix="/v1", tags=["customers"], route_class=StrictRoute)
 CustomerId = Annotated[Key, Path()]
@@ -122,11 +121,7 @@ async def history(
     customer_id: CustomerId, parts: Parts, limit: Annotated[int, Query(ge=1, le=1000)] = 50
 ) -> HistoryReply:
     """The newest decisions for a customer and what came back for each."""
-    names = await parts.store.names(customer_id)
-    decisions, responses = await parts.store.history(known(names).keys, limit)
-    return HistoryReply.model_validate(
-        {"customer_id": names.customer_id, "decisions": recent(decisions, responses)}
-    )
+    return HistoryReply.model_validate(await parts.overview.history(customer_id, limit))
 
 
 @router.post(

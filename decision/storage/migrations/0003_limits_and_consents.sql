@@ -16,6 +16,7 @@ CREATE TABLE counters (
     until       INTEGER,
     PRIMARY KEY (customer_id, policy, target)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX counters_holding ON counters (customer_id, until) WHERE until IS NOT NULL;
 
 -- What a customer's counters were counted by: the contact policies, and how many names the customer had. Where
 -- that has changed, they are counted anew from the ledger.

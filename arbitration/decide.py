@@ -24,6 +24,7 @@ from arbitration.facts import personal
 from arbitration.inputs import Inputs
 from arbitration.policy.strategies import propensity, selection_probabilities
 from arbitration.randomness import uniform
+from arbitration.rules import Truth
 from arbitration.screening import NoAction, Screening, screen
 from arbitration.snapshot import Snapshots
 
@@ -49,13 +50,14 @@ class Item:
 @dataclass(frozen=True, slots=True)
 class Slot:
     """How one slot was filled: the arms that could be (`pool`), their probabilities, the uniform number
-    drawn, and the position in the pool it fell on. `rivals`: where the channel was chosen with the arm, the
-    arms of other placements in the same draw, and their probabilities."""
+    drawn, and the position in the pool it fell on. `chose_channel`: the channel was chosen by this draw, and
+    `rivals` are the arms of other placements in it: (placement, arms, probabilities)."""
 
     pool: Indices
     probabilities: Floats
     draw: float
     picked: int
+    chose_channel: bool = False
     rivals: tuple[tuple[str, Indices, Floats], ...] = ()
 
 
@@ -125,6 +127,9 @@ def decide(inputs: Inputs, catalog: CompiledCatalog, snapshots: Snapshots) -> De
     activation = catalog.rules.language.activation(facts, inputs.now)
     clauses = sorted({clause for candidates, _ in asked for clause in candidates.needed})
     status = catalog.rules.evaluate(facts, activation, clauses)
+    if inputs.objects:
+        # Not even that a value is missing may count for them: `!has(customer.nps)` would.
+        status[catalog.personal_clauses] = Truth.MISSING
     contexts: dict[str, Floats] = {}
     versions: dict[str, str] = {}
     fields = []
@@ -208,7 +213,7 @@ def _choose_channel(inputs: Inputs, fields: Sequence[_Field]) -> str | None:
         if index != number and len(pool)
     )
     before = int(ends[number]) - len(pools[number])
-    fields[number].slots.append(Slot(pools[number], parts[number], draw, picked - before, rivals))
+    fields[number].slots.append(Slot(pools[number], parts[number], draw, picked - before, True, rivals))
     return fields[number].candidates.channel.id
 
 

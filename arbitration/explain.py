@@ -236,27 +236,26 @@ def _seen(inputs: Inputs, catalog: CompiledCatalog, name: str) -> object:
 
 
 def _ranked(slate: Slate, decision: Decision, shown: frozenset[str]) -> list[dict[str, Any]]:
-    """Remaining arms, the likeliest for the first slot first. Probabilities are those of that slot.
+    """Remaining arms, the likeliest for the first draw first: that of the first slot, or, where the channel
+    was chosen, the one it was chosen by. Probabilities are those of that draw.
 
-    `held_back`: why an arm could not be picked there: `shown_already` (its action, in a placement before),
-    `lower_tier`, or `other_channel`. `exempt`: the limits it would not have passed if it were not exempt from
-    them. `shown`: the actions of the placements before.
+    `held_back`: why an arm could not be picked there: `shown_already` (its action, in a placement before), or
+    `lower_tier`. `exempt`: the limits it would not have passed if it were not exempt from them. `shown`: the
+    actions of the placements before.
     """
     candidates, screening = slate.candidates, slate.screening
-    chance = np.zeros(len(candidates))
+    chance, could = np.zeros(len(candidates)), np.zeros(len(candidates), dtype=np.bool_)
     for placement, pool, chances in _first_draw(slate, decision):
         if placement == candidates.placement.id:
-            chance[pool] = chances
+            chance[pool], could[pool] = chances, True
     alive = np.flatnonzero(screening.alive)
     order = alive[np.lexsort((alive, -slate.priority[alive], -chance[alive]))]
     belief = propensity(slate.mean)
 
     def held_back(arm: int) -> str | None:
-        if candidates.channel.id != decision.channel:
-            return "other_channel"
-        if candidates.arms[arm].action.id in shown:
-            return "shown_already"
-        return "lower_tier" if slate.slots and arm not in slate.slots[0].pool else None
+        if could[arm]:
+            return None
+        return "shown_already" if candidates.arms[arm].action.id in shown else "lower_tier"
 
     return [
         {
@@ -280,10 +279,12 @@ def _ranked(slate: Slate, decision: Decision, shown: frozenset[str]) -> list[dic
 
 def _first_draw(slate: Slate, decision: Decision) -> tuple[tuple[str, Indices, Floats], ...]:
     """The draw that an arm of this placement could first have won: (placement, arms, probabilities)."""
-    for other in decision.slates:
-        for slot in other.slots[:1]:
-            if slot.rivals or other is slate:
-                return (other.candidates.placement.id, slot.pool, slot.probabilities), *slot.rivals
+    slates = [slate] if len(decision.inputs.channels) == 1 else decision.slates
+    first = [
+        (each, slot) for each in slates for slot in each.slots[:1] if slot.chose_channel or each is slate
+    ]
+    for each, slot in sorted(first, key=lambda found: not found[1].chose_channel):
+        return (each.candidates.placement.id, slot.pool, slot.probabilities), *slot.rivals
     return ()
 
 

@@ -46,7 +46,8 @@ def fit(request: DecisionRequest, catalog: CompiledCatalog) -> Request:
     if wanted is None:
         wanted = [PlacementRequest(id=placement.id) for placement in here]
     if not wanted:
-        raise _invalid([FieldError("channel", "no_placements", "there is no placement on this channel")])
+        field = "channel" if request.channels is None else "channels"
+        raise _invalid([FieldError(field, "no_placements", "there is no placement here")])
     placements: list[tuple[str, int]] = []
     policies: set[str] = set()
     for number, asked in enumerate(wanted):

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -51,10 +51,11 @@ class _Prepared:
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """A decision that is not committed yet."""
+    """A decision that is not committed yet. `attempts`: how often it was overtaken."""
 
     prepared: _Prepared
     record: DecisionRecord
+    attempts: int = 0
 
 
 class Deciding:
@@ -91,30 +92,29 @@ class Deciding:
         one that is an error already stays that error. Raises StoreUnavailable if none could be committed."""
         results: dict[int, _Made | bytes | NextBestActionError] = {}
         await self._each(results, {n: partial(self._prepare, r) for n, r in enumerate(requests)})
-        for attempt in range(1, _ATTEMPTS + 1):
-            made = {n: result for n, result in results.items() if isinstance(result, _Made)}
-            if not made:
-                break
+        turn = {number: result for number, result in results.items() if isinstance(result, _Made)}
+        stale: dict[int, _Made] = {}
+        first = True
+        while turn or stale:
             try:
-                committed = await self._store.commit_decisions([each.record for each in made.values()])
+                committed = await self._store.commit_decisions([made.record for made in turn.values()])
             except StoreUnavailable as error:
-                if attempt == 1:
+                if first:
                     raise
-                results.update(dict.fromkeys(made, error))  # their neighbours are committed already
+                results.update(dict.fromkeys((*turn, *stale), error))  # their neighbours are committed
                 break
-            stale = {}
-            for (number, each), kept in zip(made.items(), committed, strict=True):
+            for (number, made), kept in zip(turn.items(), committed, strict=True):
                 if kept is None:
-                    stale[number] = partial(self._again, each, attempt)
+                    stale[number] = made
                 else:
-                    results[number] = _answer(each.record, kept)
-            await self._each(results, stale)
-        return [
-            StoreUnavailable("what a decision rests on never stood still")
-            if isinstance(result, _Made)
-            else result
-            for result in (results[number] for number in range(len(requests)))
-        ]
+                    results[number] = _answer(made.record, kept)
+            first = False
+            # Several of one customer would overtake each other again and again: they take turns.
+            heads = {made.record.customer_id: number for number, made in sorted(stale.items(), reverse=True)}
+            await self._each(results, {n: partial(self._again, stale.pop(n)) for n in heads.values()})
+            again = {number: results[number] for number in heads.values()}
+            turn = {number: result for number, result in again.items() if isinstance(result, _Made)}
+        return [cast("bytes | NextBestActionError", results[number]) for number in range(len(requests))]
 
     async def _each(self, results: dict[int, Any], work: Mapping[int, Callable[[], Awaitable[Any]]]) -> None:
         """Does some work for several requests at once, since most of the time is waiting for sources."""
@@ -154,23 +154,26 @@ class Deciding:
         known = await self._gatherer.gather(catalog, subject, asked.given, now, budget, tuple(budgets))
         return self._make(_Prepared(request, content, serving, asked, subject, now, self._new_id(), known))
 
-    async def _again(self, made: _Made, attempt: int) -> _Made | bytes:
+    async def _again(self, made: _Made) -> _Made | bytes:
         """The decision anew, after what it rests on has changed."""
-        prepared = made.prepared
+        prepared, attempts = made.prepared, made.attempts + 1
+        if attempts > _ATTEMPTS:
+            raise StoreUnavailable("what a decision rests on never stood still")
         budget = TimeBudget(asyncio.get_running_loop().time(), self._timeout_ms / 1000)
         subject = await self._subject(prepared.request, budget)
         if subject.keys != prepared.subject.keys:
-            return await self._prepare(prepared.request)
+            fresh = await self._prepare(prepared.request)
+            return replace(fresh, attempts=attempts) if isinstance(fresh, _Made) else fresh
         catalog = prepared.serving.published.compiled
         standing = None
         degraded = prepared.known.degraded
-        if attempt < _ATTEMPTS // 2:
+        if attempts < _ATTEMPTS // 2:
             budgets = budget_periods(catalog, prepared.asked.placement_ids, prepared.now).values()
             standing = await self._store.standing(subject.keys, prepared.now, catalog.limits, tuple(budgets))
         else:
             degraded = (*degraded, "limits:contended")
         known = replace(prepared.known, standing=standing, degraded=degraded)
-        return self._make(replace(prepared, known=known))
+        return replace(self._make(replace(prepared, known=known)), attempts=attempts)
 
     async def _subject(self, request: DecisionRequest, budget: TimeBudget) -> Subject:
         asked_for = request.identity
@@ -203,8 +206,8 @@ class Deciding:
             given=tuple(asked.given),
         )
         made = decide(inputs, published.compiled, prepared.serving.snapshots)
-        repeat = Asked(request.request_id, request.explain, request.activation)
         live = request.mode == "live"
+        repeat = Asked(request.request_id, request.explain, request.activation if live else "immediate")
         record = DecisionRecord(
             decision_id=inputs.decision_id,
             customer_id=key,

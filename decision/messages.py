@@ -263,7 +263,7 @@ class RankedArm(Reply):
     lever: float
     priority: float | None
     selection_probability: float
-    held_back: Literal["shown_already", "lower_tier", "other_channel"] | None
+    held_back: Literal["shown_already", "lower_tier"] | None
     exempt: list[str]
 
 

@@ -26,7 +26,7 @@ from arbitration.catalog.validate import check
 from arbitration.contact import Limits, limits_of, selected
 from arbitration.derived import Derivations, derivations
 from arbitration.errors import CatalogError
-from arbitration.facts import Declared, declarations
+from arbitration.facts import Declared, declarations, personal
 from arbitration.features import Encoder
 from arbitration.rules import Language, Program, Rules
 
@@ -136,6 +136,15 @@ class CompiledCatalog:
     def arm_ids(self) -> tuple[str, ...]:
         """Treatment ids in arm order."""
         return tuple(arm.treatment.id for arm in self.arms)
+
+    @cached_property
+    def personal_clauses(self) -> list[int]:
+        """The clauses that name facts about the customer."""
+        return [
+            number
+            for number, program in enumerate(self.rules.programs)
+            if any(personal(name) for name in program.names if name != "now")
+        ]
 
     @cached_property
     def objectionable(self) -> tuple[str, ...]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
-from itertools import permutations
 from typing import TYPE_CHECKING
 
 from arbitration.calendars import always_quiet
 from arbitration.catalog.limits import QUIET_HOURS, ContactPolicy, Selection, Stop
 from arbitration.catalog.model import Action
 from arbitration.catalog.problems import Path, Problem
-from arbitration.catalog.scalars import DECIMALS, duration, moment
+from arbitration.catalog.scalars import DECIMALS, duration, moment, ticks
 
 if TYPE_CHECKING:
     from arbitration.catalog.references import Checker
@@ -77,7 +76,7 @@ def _contact_policy(checker: Checker, policy: ContactPolicy) -> Iterator[Problem
         if (policy.of.channels is None or channel.id in policy.of.channels)
         and (policy.of.directions is None or channel.direction in policy.of.directions)
     ]
-    if checker.broken.get("channels"):
+    if checker.broken.get("channels") or set(policy.of.channels or ()) - checker.known["channels"]:
         return
     for name in ("on", "unless"):
         event = getattr(policy, name)
@@ -100,20 +99,23 @@ def _action(checker: Checker, action: Action) -> Iterator[Problem]:
             message = f"there is no contact policy or control group '{name}'"
             yield checker.source.problem("unknown_exemption", (*path, "exempt", index), message)
     yield from _stops(checker, action, path)
-    for treatment in action.treatments:
-        for cost in (treatment.cost, *(each.cost for each in treatment.incentives)):
-            if -Decimal(str(cost)).as_tuple().exponent > DECIMALS:  # type: ignore[operator]
-                message = f"'{treatment.id}' costs {cost!r}: money has at most {DECIMALS} decimals"
-                yield checker.source.problem("money", (*path, "treatments"), message)
+    for index, treatment in enumerate(action.treatments):
+        here: Path = (*path, "treatments", index)
+        yield from _money(checker, treatment.cost, (*here, "cost"))
+        for number, incentive in enumerate(treatment.incentives):
+            yield from _money(checker, incentive.cost, (*here, "incentives", number, "cost"))
     if action.budget is None or action.budget.money is None:
         return
-    if -Decimal(str(action.budget.money)).as_tuple().exponent > DECIMALS:  # type: ignore[operator]
-        message = f"money has at most {DECIMALS} decimals"
-        yield checker.source.problem("money", (*path, "budget", "money"), message)
+    yield from _money(checker, action.budget.money, (*path, "budget", "money"))
     for treatment in (variant for each in action.treatments for variant in each.variants):
         if treatment.cost == 0:
             message = f"'{treatment.id}' costs nothing, so a budget of money would never limit it"
             yield checker.source.problem("budget_without_cost", (*path, "budget", "money"), message)
+
+
+def _money(checker: Checker, amount: float, path: Path) -> Iterator[Problem]:
+    if ticks(amount) != Decimal(str(amount)).scaleb(DECIMALS):
+        yield checker.source.problem("money", path, f"money has at most {DECIMALS} decimals")
 
 
 def _stops(checker: Checker, action: Action, path: Path) -> Iterator[Problem]:
@@ -128,18 +130,17 @@ def _stops(checker: Checker, action: Action, path: Path) -> Iterator[Problem]:
         if isinstance(stop.scope, tuple):
             for index, name in enumerate(stop.scope):
                 yield from checker.unknown("actions", name, (*here, "scope", index))
-    for number, (ending, endless) in (
-        (action.stops.index(pair[0]), pair) for pair in permutations(action.stops, 2)
-    ):
-        shared = set(ending.on) & set(endless.on)
-        if ending.for_ is None or endless.for_ is not None or not shared:
-            continue
-        if _covered(checker, action, ending) <= _covered(checker, action, endless):
-            message = (
-                f"after '{sorted(shared)[0]}' this stop of {ending.for_} can never end: another stop of the"
-                " action covers the same for good"
-            )
-            yield checker.source.problem("endless_stop", (*path, "stop", number, "for"), message)
+    for number, ending in enumerate(action.stops):
+        for outcome in ending.on if ending.for_ is not None else ():
+            endless = [stop for stop in action.stops if stop.for_ is None and outcome in stop.on]
+            rests = frozenset[str]().union(*(_covered(checker, action, stop) for stop in endless))
+            if endless and _covered(checker, action, ending) <= rests:
+                message = (
+                    f"after '{outcome}' this stop of {ending.for_} can never end: another stop of the action"
+                    " covers the same for good"
+                )
+                yield checker.source.problem("endless_stop", (*path, "stop", number, "for"), message)
+                break
 
 
 def _covered(checker: Checker, action: Action, stop: Stop) -> frozenset[str]:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    model_validator,
+)
 
 from arbitration.calendars import zone
 from arbitration.catalog.scalars import DurationText, Id, MomentText, NotNegative, Share
@@ -126,6 +135,11 @@ class Budget(_Part):
         return self
 
 
+def one_or_several(written: object) -> str:
+    """Which form was written, so that faults are found in that form alone."""
+    return "several" if isinstance(written, list | tuple) else "one"
+
+
 class Stop(_Part):
     """After one of the outcomes `on`, the action, its whole group, or each of a list of actions rests, on
     every channel.
@@ -134,10 +148,11 @@ class Stop(_Part):
     """
 
     on: Annotated[tuple[Outcome, ...], Field(strict=False, min_length=1)]
-    scope: (
-        Literal["action", "group"]
-        | Annotated[tuple[Id, ...], Field(strict=False, min_length=1, max_length=100)]
-    ) = "action"
+    scope: Annotated[
+        Annotated[Literal["action", "group"], Tag("one")]
+        | Annotated[tuple[Id, ...], Field(strict=False, min_length=1, max_length=100), Tag("several")],
+        Discriminator(one_or_several),
+    ] = "action"
     for_: Annotated[DurationText | None, Field(alias="for")] = None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from arbitration.catalog.learning import Feature, Policy
 from arbitration.catalog.limits import (
@@ -21,6 +21,7 @@ from arbitration.catalog.limits import (
     Stop,
     Validity,
     ZoneName,
+    one_or_several,
 )
 from arbitration.catalog.scalars import (
     DurationText,
@@ -276,7 +277,14 @@ class Action(Part):
     eligibility: Clauses = ()
     applicability: Clauses = ()
     suitability: Clauses = ()
-    stop: Stop | Annotated[tuple[Stop, ...], Field(strict=False, min_length=1)] | None = None
+    stop: (
+        Annotated[
+            Annotated[Stop, Tag("one")]
+            | Annotated[tuple[Stop, ...], Field(strict=False, min_length=1), Tag("several")],
+            Discriminator(one_or_several),
+        ]
+        | None
+    ) = None
     budget: Budget | None = None
     exempt: Annotated[tuple[Id, ...], Field(strict=False)] = ()
     treatments: Annotated[tuple[Treatment, ...], Field(strict=False, min_length=1)]

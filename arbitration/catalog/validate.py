@@ -43,9 +43,11 @@ class Check:
 def check(source: Source) -> Check:
     """Checks a whole document, parts, references and rules."""
     parts, broken, problems = _read_parts(source)
+    single, found = _read_singles(source)
+    problems += found
     valid = {name: [part for _, part in items] for name, items in parts.items()}
     sections: dict[str, Any] = {name: tuple(items) for name, items in valid.items()}
-    catalog = Catalog.model_construct(**sections)
+    catalog = Catalog.model_construct(**single, **sections)
     where = {(name, id(part)): (name, index) for name, items in parts.items() for index, part in items}
     problems += references.check(source, catalog, where, broken)
     unknown = frozenset(
@@ -57,16 +59,25 @@ def check(source: Source) -> Check:
     return Check(sound, tuple(problems), declared, unknown)
 
 
+def _read_singles(source: Source) -> tuple[dict[str, Any], list[Problem]]:
+    """The values that are no lists; those with a fault stand at their default."""
+    singles = {key: value for key, value in source.document.items() if key not in _SECTIONS}
+    problems: list[Problem] = []
+    try:
+        read = Catalog.model_validate(singles)
+    except ValidationError as error:
+        problems = [_pydantic_problem(source, (), detail) for detail in error.errors()]
+        faulty = {detail["loc"][0] for detail in error.errors()}
+        read = Catalog.model_validate({key: value for key, value in singles.items() if key not in faulty})
+    return {key: getattr(read, key) for key in Catalog.model_fields if key not in _SECTIONS}, problems
+
+
 def _read_parts(
     source: Source,
 ) -> tuple[dict[str, list[tuple[int, Any]]], dict[str, set[str]], list[Problem]]:
     parts: dict[str, list[tuple[int, Any]]] = {name: [] for name in _SECTIONS}
     broken: dict[str, set[str]] = {}
     problems: list[Problem] = []
-    try:
-        Catalog.model_validate({key: value for key, value in source.document.items() if key not in _SECTIONS})
-    except ValidationError as error:
-        problems += [_pydantic_problem(source, (), detail) for detail in error.errors()]
     for name, adapter in _SECTIONS.items():
         items = source.document.get(name, [])
         if not isinstance(items, list | tuple):
@@ -88,7 +99,10 @@ def _read_part(
     try:
         return adapter.validate_python(item), []
     except ValidationError as error:
-        details = error.errors()
+        # A list whose entries are at fault is also said to be short of entries.
+        found = error.errors()
+        within = {detail["loc"][:-1] for detail in found}
+        details = [d for d in found if d["type"] != "too_short" or d["loc"] not in within]
     problems = [_pydantic_problem(source, path, detail, item) for detail in details]
     if not isinstance(item, Mapping):
         return None, problems

@@ -35,7 +35,7 @@ ACTIONS: list[tuple[dict[str, Any], str, str, str | None, dict[str, Any]]] = [
     ({"value": "scores.clv - 101.0"}, "value", "no_value", "scores.clv - 101.0", {"scores.clv": 100.0}),
     ({"value": "customer.spend"}, "value", "no_value", "customer.spend", {"customer.spend": None}),
 ]  # fmt: skip
-LEFT: list[tuple[dict[str, Any]]] = [({"lever": 2.0},), ({"value": 3},), ({"tier": 4},)]
+LEFT: list[dict[str, Any]] = [{"lever": 2.0}, {"value": 3}, {"tier": 4}]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def explained() -> dict[str, Any]:
             "treatments": [{"id": f"t{number}", "channel": "agent", "placement": "panel",
                             "content": {"headline": "x"}}],
         }
-        for number, (fields, *_) in enumerate([*ACTIONS, *LEFT])
+        for number, fields in enumerate([*(case[0] for case in ACTIONS), *LEFT])
     ]  # fmt: skip
     catalog = compile_document(document)
     inputs = Inputs(

@@ -206,10 +206,13 @@ def limits_of(catalog: Catalog) -> Limits:
     directions = {channel.id: channel.direction for channel in catalog.channels}
     limits = {each.id: _limit(each, directions, catalog.time_zone) for each in catalog.contact_policies}
     spelled = f"{sorted(directions.items())!r} " + " ".join(
-        f"{limit.policy.model_dump_json(by_alias=True)}@{limit.zone.key}" for limit in limits.values()
+        f"{limit.policy.model_dump_json(by_alias=True, exclude={'description'})}@{limit.zone.key}"
+        for limit in limits.values()
     )
+    # A rest lasts on when the window of the contacts that led to it has long moved on.
     horizon = max(
-        max(limit.window or 0, limit.rest or 0) or _span(_LONGEST_PERIOD) for limit in limits.values()
+        _span(_LONGEST_PERIOD) if limit.window is None else limit.window + (limit.rest or 0)
+        for limit in limits.values()
     )
     return Limits(limits, hashlib.sha256(spelled.encode()).hexdigest()[:16], horizon)
 

@@ -172,7 +172,7 @@ def _why(
         case Stage.BUDGET:
             assert action.budget is not None
             spelled = action.budget.model_dump_json(exclude_none=True)
-            left = inputs.budgets.get(action.id)
+            left = None if inputs.budgets is None else inputs.budgets.get(action.id)
             if left is not None and action.budget.money is not None:
                 return "budget", spelled, {"left": left / 10**DECIMALS, "cost": float(candidates.cost[arm])}
             return "budget", spelled, {"left": left}

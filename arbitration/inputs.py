@@ -20,10 +20,11 @@ class Inputs:
     (scope, id) pairs, scope `action` or `group`, that rest for this customer at `now`. `holds`: contact
     policy → target (`*`: each) → until when it holds back (None: not known). `quiet`: the channels that are
     quiet at `now`, and until when. `budgets`: action → what is left of its budget, in times or ticks of
-    money. `controls`: control group → whether the customer is in it. `degraded`: what could not be gathered,
-    and why. `now` is aware UTC and the only time there is. No decision depends on `fetched` (for each source
-    that answered, how many seconds before) and `given` (the facts the request stated itself): they are there
-    to say where a fact came from. All times but `now` are RFC 3339 texts, as they are recorded.
+    money, where that is too little for some arm; None: what is left is not known. `controls`: control group →
+    whether the customer is in it. `degraded`: what could not be gathered, and why. `now` is aware UTC and the
+    only time there is. No decision depends on `fetched` (for each source that answered, how many seconds
+    before) and `given` (the facts the request stated itself): they are there to say where a fact came from.
+    All times but `now` are RFC 3339 texts, as they are recorded.
     """
 
     decision_id: str
@@ -40,7 +41,7 @@ class Inputs:
     objects: bool = False
     holds: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
     quiet: Mapping[str, str] = field(default_factory=dict)
-    budgets: Mapping[str, int] = field(default_factory=dict)
+    budgets: Mapping[str, int] | None = field(default_factory=dict)
     controls: Mapping[str, bool] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:

@@ -24,6 +24,9 @@ Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
 
+_PLENTY = 2**62
+
+
 class Stage(StrEnum):
     """The stages that remove arms, in the order in which they are reported."""
 
@@ -130,9 +133,10 @@ def screen(
     for purpose, needed in candidates.purposes:
         if inputs.consents.get(purpose) != "given":
             passes[_ROW[Stage.CONSENT]] &= ~needed
-    if candidates.budgets:
-        # A budget that could not be read is one that may be spent.
-        left = candidates.unread.copy()
+    if inputs.budgets is None:
+        np.equal(candidates.takes, 0, out=passes[_ROW[Stage.BUDGET]])  # what could not be read may be spent
+    elif inputs.budgets:
+        left = np.full(len(candidates.action_numbers), _PLENTY)
         for action, rest in inputs.budgets.items():
             left[candidates.action_numbers[action]] = rest
         np.less_equal(candidates.takes, left[candidates.action], out=passes[_ROW[Stage.BUDGET]])
@@ -140,8 +144,10 @@ def screen(
         if control.behaviour == "no_action" and inputs.controls.get(control.id):
             passes[_ROW[Stage.CONTROL]] &= ~covered
     if inputs.objects:
-        # What would have been earned, and what situation it is, must not count: each arm is as good.
-        value = context_weight = np.ones(count)
+        # What would be earned, and what situation it is, must not count: each arm is as good, unless it is
+        # known of everybody that it only costs.
+        value, context_weight = np.ones(count), np.ones(count)
+        value[candidates.value < candidates.cost] = np.nan
     else:
         value = _values(catalog, candidates, activation)
         context_weight = _context_weights(candidates, status)

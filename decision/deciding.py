@@ -24,7 +24,7 @@ from decision.limiting import Limited, budget_periods, limited
 from decision.live import Live, Serving
 from decision.messages import DecisionRequest
 from decision.replies import Asked, reply_bytes, reserved_until
-from decision.storage.port import Claim, DecisionRecord, Identity, Store
+from decision.storage.port import Claim, DecisionRecord, Identity, Membership, Store
 from decision.subjects import Subject, resolve
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,7 @@ class _Prepared:
     now: datetime
     decision_id: str
     known: Gathered
+    memberships: tuple[Membership, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,10 @@ class Deciding:
         catalog = serving.published.compiled
         budgets = budget_periods(catalog, asked.placement_ids, now).values()
         known = await self._gatherer.gather(catalog, subject, asked.given, now, budget, tuple(budgets))
-        return self._make(_Prepared(request, content, serving, asked, subject, now, self._new_id(), known))
+        memberships = () if known.standing is None else known.standing.memberships
+        return self._make(
+            _Prepared(request, content, serving, asked, subject, now, self._new_id(), known, memberships)
+        )
 
     async def _again(self, made: _Made) -> _Made | bytes:
         """The decision anew, after what it rests on has changed."""
@@ -161,7 +165,7 @@ class Deciding:
             raise StoreUnavailable("what a decision rests on never stood still")
         budget = TimeBudget(asyncio.get_running_loop().time(), self._timeout_ms / 1000)
         subject = await self._subject(prepared.request, budget)
-        if subject.keys != prepared.subject.keys:
+        if (subject.keys, subject.limited_as) != (prepared.subject.keys, prepared.subject.limited_as):
             fresh = await self._prepare(prepared.request)
             return replace(fresh, attempts=attempts) if isinstance(fresh, _Made) else fresh
         catalog = prepared.serving.published.compiled
@@ -169,11 +173,15 @@ class Deciding:
         degraded = prepared.known.degraded
         if attempts < _ATTEMPTS // 2:
             budgets = budget_periods(catalog, prepared.asked.placement_ids, prepared.now).values()
-            standing = await self._store.standing(subject.keys, prepared.now, catalog.limits, tuple(budgets))
+            standing = await self._store.standing(
+                subject.limited_as, prepared.now, catalog.limits, tuple(budgets)
+            )
         else:
             degraded = (*degraded, "limits:contended")
         known = replace(prepared.known, standing=standing, degraded=degraded)
-        return replace(self._make(replace(prepared, known=known)), attempts=attempts)
+        memberships = prepared.memberships if standing is None else standing.memberships
+        again = replace(prepared, known=known, memberships=memberships)
+        return replace(self._make(again), attempts=attempts)
 
     async def _subject(self, request: DecisionRequest, budget: TimeBudget) -> Subject:
         asked_for = request.identity
@@ -183,9 +191,15 @@ class Deciding:
     def _make(self, prepared: _Prepared) -> _Made:
         request, asked, known, now = prepared.request, prepared.asked, prepared.known, prepared.now
         published = prepared.serving.published
-        key = prepared.subject.keys[0]
         limits = limited(
-            published.compiled, asked.placement_ids, asked.channels, key, known.standing, known.facts, now
+            published.compiled,
+            asked.placement_ids,
+            asked.channels,
+            prepared.subject.limited_as[0],
+            known.standing,
+            prepared.memberships,
+            known.facts,
+            now,
         )
         inputs = Inputs(
             decision_id=prepared.decision_id,
@@ -210,7 +224,7 @@ class Deciding:
         repeat = Asked(request.request_id, request.explain, request.activation if live else "immediate")
         record = DecisionRecord(
             decision_id=inputs.decision_id,
-            customer_id=key,
+            customer_id=prepared.subject.keys[0],
             request_id=request.request_id,
             request_hash=prepared.content,
             decided_at=now,
@@ -244,7 +258,7 @@ def _claim(prepared: _Prepared, limits: Limited, made: Decision) -> Claim:
     state: State = "reserved" if deferred else "firm"
     budgets = budget_periods(catalog, prepared.asked.placement_ids, prepared.now)
     return Claim(
-        keys=prepared.subject.keys,
+        keys=prepared.subject.limited_as,
         limits=catalog.limits,
         standing=prepared.known.standing,
         ranges=limits.ranges,
@@ -297,5 +311,5 @@ class Recorded:
 def read_recorded(content: bytes) -> Recorded:
     """The inverse of `recorded`."""
     raw = orjson.loads(content)
-    asked = Asked(raw["request_id"], raw["explain"], raw.get("activation", "immediate"))
+    asked = Asked(raw["request_id"], raw["explain"], raw.get("activation"))
     return Recorded(Inputs.from_json(raw), asked)

@@ -88,9 +88,12 @@ class Gatherer:
             # Who it is cannot be told, so neither can whether they object.
             return Gathered(facts, objects=bool(catalog.objectionable), degraded=subject.degraded)
         round = _Round(catalog, subject, given, now, budget, self._sources.of(catalog), budgets)
+        if catalog.objectionable:  # who objects is not to be scored at all
+            await round.read(self._store)
         asking = [asyncio.create_task(round.ask(call)) for call in catalog.calls]
         try:
-            await round.read(self._store)
+            if not catalog.objectionable:
+                await round.read(self._store)
             await asyncio.gather(*asking)
         finally:
             for task in asking:
@@ -133,7 +136,7 @@ class _Round:
         subject, deadline, limits = self._subject, self._budget.deadline, self._catalog.limits
         try:
             self._standing = await within(
-                deadline, partial(store.standing, subject.keys, self._now, limits, self._budgets)
+                deadline, partial(store.standing, subject.limited_as, self._now, limits, self._budgets)
             )
         except TimeoutError:
             self._missing.append(f"limits:{Cause.TIMEOUT}")
@@ -162,6 +165,8 @@ class _Round:
         self._arrived[call.source.id].set()
 
     async def _answer(self, call: Call, source: Guarded | None) -> Answer:
+        if self._withdrawn() and all(served.name.startswith("scores.") for served in call.serves):
+            return Answer(None)
         if source is None:
             return Answer(None, cause=Cause.NOT_CONNECTED)
         answer = Answer(None, cause=Cause.MISSING_INPUT)
@@ -178,6 +183,9 @@ class _Round:
         """What came."""
         known = {**self._facts, **self._given}
         facts, unfit = self._catalog.derivations.derive(known, self._now)
+        objects = self._objects()
+        if objects:
+            facts = {name: value for name, value in facts.items() if not name.startswith("scores.")}
         causes = [
             f"sources.{call.source.id}:{cause}"
             for call in self._catalog.calls
@@ -187,7 +195,7 @@ class _Round:
         return Gathered(
             facts,
             self._consents,
-            self._objects(),
+            objects,
             self._standing,
             (*self._subject.degraded, *self._missing, *causes, *bad),
             self._answers,
@@ -197,15 +205,18 @@ class _Round:
     def _objects(self) -> bool:
         """Whether the customer objects to profiling. An answer that was there to be had, and did not come,
         may have been yes."""
+        if self._withdrawn():
+            return True
         for purpose in self._catalog.model.purposes:
-            if purpose.profiling and self._consents.get(purpose.id) == "withdrawn":
-                return True
             if purpose.profiling and purpose.id not in self._consents:
                 answer = self._answers.get(purpose.source)
                 failed = self._unread if answer is None else answer.cause not in _NOTHING_KNOWN
                 if failed or f"consents.{purpose.id}" in self._unfit:
                     return True
         return False
+
+    def _withdrawn(self) -> bool:
+        return any(self._consents.get(purpose) == "withdrawn" for purpose in self._catalog.objectionable)
 
     def _key(self, call: Call, customer_id: str | None) -> Key | None:
         names = call.source.inputs.values()

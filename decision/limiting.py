@@ -28,11 +28,16 @@ class Limited:
     stops: tuple[tuple[str, str], ...]
     holds: Mapping[str, Mapping[str, str | None]]
     quiet: Mapping[str, str]
-    budgets: Mapping[str, int]
+    budgets: Mapping[str, int] | None
     controls: Mapping[str, bool]
     degraded: tuple[str, ...] = ()
     ranges: Mapping[BudgetPeriod, tuple[int, int]] = field(default_factory=dict)
     joins: tuple[Membership, ...] = ()
+
+
+def budget_name(action: str, budget: Budget) -> str:
+    """What an action's budget is kept as: one of another unit or period is another budget."""
+    return f"{action}:{'times' if budget.money is None else 'money'}:{budget.each or 'ever'}"
 
 
 def budget_periods(
@@ -42,7 +47,7 @@ def budget_periods(
     starts: dict[tuple[str, ZoneInfo], datetime] = {}
     found: dict[str, BudgetPeriod] = {}
     for placement in placements:
-        for action, budget in catalog.candidates[placement].budgets.items():
+        for action, (budget, _) in catalog.candidates[placement].budgets.items():
             begins = None
             if budget.each is not None:
                 key = (budget.each, zone(budget.time_zone or catalog.model.time_zone))
@@ -51,8 +56,7 @@ def budget_periods(
                     if key in starts
                     else starts.setdefault(key, period_start(key[0], now, key[1]))
                 )
-            # Times and money are two accounts, should a catalog change from one to the other.
-            found[action] = BudgetPeriod(action if budget.money is None else f"{action}:money", begins)
+            found[action] = BudgetPeriod(budget_name(action, budget), begins)
     return found
 
 
@@ -62,35 +66,32 @@ def limited(
     channels: Iterable[str],
     key: str,
     standing: Standing | None,
+    memberships: Iterable[Membership],
     facts: Facts,
     now: datetime,
 ) -> Limited:
-    """What limits a decision. `key`: by which the customer is recorded. Without `standing` every limit there
-    could be is kept, since one that cannot be read may be in force; and nothing is recorded of control
-    groups.
+    """What limits a decision. `key`: by which the customer is recorded; `memberships`: those that are
+    recorded. Without `standing` every limit there could be is kept, since one that cannot be read may be in
+    force; and nothing is recorded of control groups.
     """
     candidates = [catalog.candidates[placement] for placement in placements]
     quiet, degraded = _quiet(catalog, channels, facts, now)
-    controls, joins = _controls(catalog, candidates, key, standing, now)
+    controls, joins = _controls(catalog, candidates, key, memberships, now)
     if standing is None:
         holds: dict[str, dict[str, str | None]] = {policy: {ALL: None} for policy in catalog.limits.limits}
-        return Limited(tuple(_every_stop(catalog)), holds, quiet, {}, controls, degraded)
+        return Limited(tuple(_every_stop(catalog)), holds, quiet, None, controls, degraded)
     holds = {}
     for (policy, target), until in standing.holds.items():
         holds.setdefault(policy, {})[target] = rfc3339(until)
-    periods = budget_periods(catalog, (each.placement.id for each in candidates), now)
-    totals = {action: _total(budget) for each in candidates for action, budget in each.budgets.items()}
+    left, ranges = _budgets(catalog, candidates, standing, now)
     return Limited(
         tuple((stop.scope, stop.target) for stop in standing.stops),
         holds,
         quiet,
-        {action: totals[action] - standing.used[period] for action, period in periods.items()},
+        left,
         controls,
         degraded,
-        {
-            period: _range(totals[action], standing.used[period], _takes(candidates, action))
-            for action, period in periods.items()
-        },
+        ranges,
         joins,
     )
 
@@ -114,13 +115,11 @@ def _controls(
     catalog: CompiledCatalog,
     candidates: list[Candidates],
     key: str,
-    standing: Standing | None,
+    memberships: Iterable[Membership],
     now: datetime,
 ) -> tuple[dict[str, bool], tuple[Membership, ...]]:
     """Who is in is found once, and then stays so; it is recorded when it first matters."""
-    recorded = (
-        {} if standing is None else {(m.control_group, m.since): m.member for m in standing.memberships}
-    )
+    recorded = {(each.control_group, each.since): each.member for each in memberships}
     exposed = {control.id for each in candidates for control, _ in each.controls}
     found, joins = {}, []
     for control in catalog.model.control_groups:
@@ -129,7 +128,7 @@ def _controls(
         since = control.valid.from_ or ""
         known = recorded.get((control.id, since))
         found[control.id] = membership(control, key) if known is None else known
-        if known is None and standing is not None and control.id in exposed:
+        if known is None and control.id in exposed:
             joins.append(Membership(control.id, since, found[control.id], control.share))
     return found, tuple(joins)
 
@@ -145,15 +144,29 @@ def _every_stop(catalog: CompiledCatalog) -> Iterator[tuple[str, str]]:
                 )
 
 
-def _total(budget: Budget) -> int:
+def budget_total(budget: Budget) -> int:
+    """All there is of it, in times or ticks of money."""
     return ticks(budget.money) if budget.total is None else budget.total  # type: ignore[arg-type]
 
 
-def _takes(candidates: list[Candidates], action: str) -> set[int]:
-    found: set[int] = set()
+def _budgets(
+    catalog: CompiledCatalog, candidates: list[Candidates], standing: Standing, now: datetime
+) -> tuple[dict[str, int], dict[BudgetPeriod, tuple[int, int]]]:
+    """What is left of those that cannot afford all, and of each within which bounds that stays so."""
+    periods = budget_periods(catalog, (each.placement.id for each in candidates), now)
+    takes: dict[str, set[int]] = {}
     for each in candidates:
-        found.update(each.takes[each.action == each.action_numbers[action]].tolist())
-    return found
+        for action, (_, may) in each.budgets.items():
+            takes.setdefault(action, set()).update(may)
+    left, ranges = {}, {}
+    for each in candidates:
+        for action, (budget, _) in each.budgets.items():
+            total, period = budget_total(budget), periods[action]
+            used = standing.used[period]
+            ranges[period] = _range(total, used, takes[action])
+            if used + max(takes[action]) > total:
+                left[action] = total - used
+    return left, ranges
 
 
 def _range(total: int, used: int, takes: set[int]) -> tuple[int, int]:

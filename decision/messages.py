@@ -579,6 +579,7 @@ class BudgetReport(Reply):
 
     action: str
     unit: str
+    each: str | None
     begins: str | None
     total: float | None
     used: float

@@ -81,7 +81,7 @@ class Overview:
             "merged": list(names.merged),
             "facts": [_fact(told, now) for told in _told(catalog, gathered, times, now)],
             "degraded": list(gathered.degraded),
-            **_limits(gathered.standing or Standing()),
+            **_limits(gathered.standing or Standing(), catalog),
             "decisions": history,
         }
 
@@ -115,7 +115,8 @@ def consent_records(customer: Customer, told: Mapping[str, datetime]) -> dict[st
     return found
 
 
-def _limits(standing: Standing) -> dict[str, Any]:
+def _limits(standing: Standing, catalog: CompiledCatalog) -> dict[str, Any]:
+    windows = {(control.id, control.valid.from_ or "") for control in catalog.model.control_groups}
     return {
         "stops": [
             {
@@ -129,7 +130,11 @@ def _limits(standing: Standing) -> dict[str, Any]:
             {"contact_policy": policy, "target": target, "until": rfc3339(until)}
             for (policy, target), until in sorted(standing.holds.items())
         ],
-        "control_groups": {each.control_group: each.member for each in standing.memberships},
+        "control_groups": {
+            each.control_group: each.member
+            for each in standing.memberships
+            if (each.control_group, each.since) in windows
+        },
     }
 
 

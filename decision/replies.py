@@ -22,11 +22,15 @@ from decision.publishing import Published
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the reply repeats or adds because the request asked for it. Recorded beside the inputs."""
+    """What the reply repeats or adds because the request asked for it. Recorded beside the inputs.
+
+    `activation` is None of what was recorded before there was a choice: its reply has none of what came with
+    it.
+    """
 
     request_id: str | None = None
     explain: bool = False
-    activation: str = "immediate"
+    activation: str | None = "immediate"
 
 
 def reply_bytes(decision: Decision, published: Published, asked: Asked) -> bytes:
@@ -47,6 +51,8 @@ def reply_bytes(decision: Decision, published: Published, asked: Asked) -> bytes
         "control_group": decision.control_group,
         "degraded": [*decision.inputs.degraded, *renderer.failed],
     }
+    if asked.activation is None:
+        del reply["channel"], reply["not_before"], reply["reserved_until"]
     if asked.explain:
         reply["explanation"] = explain(decision, published.compiled)
     return orjson.dumps(reply)

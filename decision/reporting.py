@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from arbitration.catalog.scalars import DECIMALS, ticks
+from arbitration.catalog.scalars import DECIMALS
 from arbitration.control import sample_ratio
 from arbitration.facts import rfc3339
+from decision.limiting import budget_name, budget_total
 from decision.live import Live
 from decision.storage.port import ControlGroupSize, Reports
 
@@ -56,22 +57,24 @@ class Reporting:
         """Each budget in each period in which anything was taken of it; see
         `decision.messages.BudgetReport`."""
         catalog = self._live.serving.published.compiled.model
-        declared = {action.id: action.budget for action in catalog.actions if action.budget is not None}
+        totals = {
+            budget_name(action.id, action.budget): budget_total(action.budget)
+            for action in catalog.actions
+            if action.budget is not None
+        }
         found = []
         for use in await self._reports.budgets():
-            action, _, unit = use.period.budget.partition(":")
-            budget = declared.get(action)
-            total = None
-            if budget is not None and (budget.money is not None) == (unit == "money"):
-                total = budget.total if budget.money is None else ticks(budget.money)
+            action, unit, each = use.period.budget.split(":")
+            total = totals.get(use.period.budget)
 
             def amount(counted: int, unit: str = unit) -> float:
-                return counted / 10**DECIMALS if unit else counted
+                return counted / 10**DECIMALS if unit == "money" else counted
 
             found.append(
                 {
                     "action": action,
-                    "unit": catalog.currency if unit else "times",
+                    "unit": catalog.currency if unit == "money" else unit,
+                    "each": None if each == "ever" else each,
                     "begins": None if use.period.begins is None else rfc3339(use.period.begins),
                     "total": None if total is None else amount(total),
                     "used": amount(use.used),

@@ -97,7 +97,15 @@ class Responding:
             value=message.value,
             occurred_at=occurred,
             received_at=received,
-            stops=tuple(_stops(catalog, message.treatment, message.outcome, occurred)),
+            # Whatever a caller's clock says, nothing comes back before its decision, or from the future.
+            stops=tuple(
+                _stops(
+                    catalog,
+                    message.treatment,
+                    message.outcome,
+                    min(max(occurred, decision.decided_at), max(received, decision.decided_at)),
+                )
+            ),
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
@@ -19,8 +19,9 @@ class Subject:
 
     `keys`: what the ledger knows this subject by, the one to record it by first: the customer's id, the
     ids that were merged into it, and the pseudonyms it was recorded under while it was a stranger.
-    `asked_as`: the key for the name the request used. `identities`: by type. `unresolved`: there was no time
-    to find out who it is.
+    `once`: where a stranger comes by an identity that once was a customer's, all names of that customer: it
+    is recorded among theirs, so limits count them together. `asked_as`: the key for the name the request
+    used. `identities`: by type. `unresolved`: there was no time to find out who it is.
     """
 
     customer_id: str | None
@@ -29,6 +30,12 @@ class Subject:
     identities: Mapping[str, str] = field(default_factory=dict)
     degraded: tuple[str, ...] = ()
     unresolved: bool = False
+    once: tuple[str, ...] = ()
+
+    @property
+    def limited_as(self) -> tuple[str, ...]:
+        """The keys that limits are counted under."""
+        return self.once or self.keys
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -48,7 +55,9 @@ async def resolve(
         if identity is not None:
             customer_id = await within(deadline, partial(store.resolve, identity))
             if customer_id is None:
-                return _stranger(identity, "identity:not_found")
+                stranger = _stranger(identity, "identity:not_found")
+                names = await within(deadline, partial(store.names, stranger.asked_as))
+                return replace(stranger, once=_keys(names))
         assert customer_id is not None
         return known(await within(deadline, partial(store.names, customer_id)), customer_id, identity)
     except TimeoutError:
@@ -63,13 +72,16 @@ async def resolve(
 def known(names: Names, asked_for: str | None = None, identity: Identity | None = None) -> Subject:
     """The subject that a customer is. `asked_for`: the id that was asked for (default: the customer's own);
     `identity`: the one that led to it, if one did."""
-    keys = (names.customer_id, *names.merged, *names.pseudonyms)
     by_type = {each.type: each.value for each in reversed(names.identities)}
     asked_as = asked_for or names.customer_id
     if identity is not None:
         by_type[identity.type] = identity.value
         asked_as = pseudonym(identity)
-    return Subject(names.customer_id, keys, asked_as, by_type)
+    return Subject(names.customer_id, _keys(names), asked_as, by_type)
+
+
+def _keys(names: Names) -> tuple[str, ...]:
+    return (names.customer_id, *names.merged, *names.pseudonyms)
 
 
 async def within(deadline: float, read: Callable[[], Awaitable[T]]) -> T:

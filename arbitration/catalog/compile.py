@@ -75,10 +75,9 @@ class Candidates:
     `weights` float64 (W, K): the context weight of each arm (1 where it is not meant) while clause
     `weight_clauses` (W,) holds. `purposes`: (purpose, bool (K,)) for each consent some arm needs.
     `cost` float64 (K,): what showing the arm costs. `takes` int64 (K,): what it takes from its action's
-    budget, in times or ticks of money; 0 without one. `budgets`: those of the actions here; `unread` int64,
-    by action number: what is left of a budget that is not known, which is less than nothing. `held`: by
-    contact policy. `disturbs` bool (K,): it pays no heed to quiet hours. `controls`: (control group, bool
-    (K,) of the arms it covers), in the catalog's order.
+    budget, in times or ticks of money; 0 without one. `budgets`: those of the actions here; each with what
+    its arms here may take of it, ascending. `held`: by contact policy. `disturbs` bool (K,): it pays no heed
+    to quiet hours. `controls`: (control group, bool (K,) of the arms it covers), in the catalog's order.
     """
 
     placement: Placement
@@ -104,8 +103,7 @@ class Candidates:
     purposes: tuple[tuple[str, Bools], ...]
     cost: Floats
     takes: Longs
-    budgets: Mapping[str, Budget]
-    unread: Longs
+    budgets: Mapping[str, tuple[Budget, tuple[int, ...]]]
     held: Mapping[str, Held]
     disturbs: Bools
     controls: tuple[tuple[ControlGroup, Bools], ...]
@@ -244,7 +242,6 @@ class _Programs:
         return self._numbers.setdefault((number, text), len(known) - 1)
 
 
-_PLENTY = 2**62
 _ALWAYS_TRUE = -1  # the last entry of a status array
 
 
@@ -300,10 +297,14 @@ def _index(
         ),
         cost=_floats([arm.treatment.cost for arm in arms]),
         takes=_frozen(np.array([taken(arm) for arm in arms], dtype=np.int64)),
-        budgets={arm.action.id: arm.action.budget for arm in arms if arm.action.budget is not None},
-        unread=_frozen(
-            np.array([_PLENTY if action.budget is None else -1 for action in catalog.actions], dtype=np.int64)
-        ),
+        budgets={
+            arm.action.id: (
+                arm.action.budget,
+                tuple(sorted({taken(other) for other in arms if other.action is arm.action})),
+            )
+            for arm in arms
+            if arm.action.budget is not None
+        },
         held=_held(catalog, channel, arms),
         disturbs=_mask(QUIET_HOURS in arm.action.exempt for arm in arms),
         controls=tuple(

@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from arbitration.calendars import zone
-from arbitration.catalog.scalars import DurationText, Id, MomentText, NotNegative, Share
+from arbitration.catalog.scalars import DurationText, Id, MomentText, NotNegative, Share, duration
 
 Outcome = Literal["impression", "click", "accepted", "rejected", "converted", "no_response"]
 Event = Literal["decision", "impression", "click", "accepted", "rejected", "converted", "no_response"]
@@ -29,6 +29,8 @@ Behaviour = Literal["no_action", "random_eligible", "propensity_only", "no_lever
 
 QUIET_HOURS = "quiet_hours"
 """What an action that keeps no quiet hours lists in `exempt`."""
+MOST = 100
+"""Contact policies, and control groups, in a catalog."""
 
 
 class _Part(BaseModel):
@@ -86,6 +88,9 @@ class ContactPolicy(_Part):
 
     @model_validator(mode="after")
     def _is_one_limit(self) -> ContactPolicy:
+        for text in (self.within, self.gap, self.rest):
+            if text is not None and not duration(text):
+                raise ValueError("no time at all limits nothing")
         if sum(kind is not None for kind in (self.within, self.each, self.gap)) != 1:
             raise ValueError("give one of within, each and gap")
         if (self.at_most is None) != (self.gap is not None):

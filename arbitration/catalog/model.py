@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 
 from arbitration.catalog.learning import Feature, Policy
 from arbitration.catalog.limits import (
+    MOST,
     Budget,
     ContactPolicy,
     ControlGroup,
@@ -329,6 +330,6 @@ class Catalog(Part):
     features: Annotated[tuple[Feature, ...], Field(strict=False)] = ()
     policies: Annotated[tuple[Policy, ...], Field(strict=False)] = ()
     context_weights: Annotated[tuple[ContextWeight, ...], Field(strict=False)] = ()
-    contact_policies: Annotated[tuple[ContactPolicy, ...], Field(strict=False)] = ()
-    control_groups: Annotated[tuple[ControlGroup, ...], Field(strict=False)] = ()
+    contact_policies: Annotated[tuple[ContactPolicy, ...], Field(strict=False, max_length=MOST)] = ()
+    control_groups: Annotated[tuple[ControlGroup, ...], Field(strict=False, max_length=MOST)] = ()
     actions: Annotated[tuple[Action, ...], Field(strict=False)] = ()

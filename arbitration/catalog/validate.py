@@ -133,7 +133,10 @@ def _pydantic_problem(source: Source, base: Path, detail: Any, item: object = No
     if detail["type"] == "extra_forbidden":
         message = f"there is no field '{detail['loc'][-1]}' here"
     else:
-        message = detail["msg"].removeprefix("Value error, ")
+        # An author writes lists, whatever they are read into.
+        message = (
+            detail["msg"].removeprefix("Value error, ").replace("tuple", "list").replace("Tuple", "List")
+        )
     return source.problem(detail["type"], path, message)
 
 

@@ -121,8 +121,8 @@ class ControlGroupSize:
     """Those who are in a control group in one of its windows, or those who are not.
 
     `expected`, `variance`: Σ s and Σ s·(1 - s) over the shares s recorded with them: of how many are in.
-    `outcomes`: how many of them reported each outcome from their first exposure on. A customer that was
-    exposed under several names before they were merged counts under each.
+    `outcomes`: how many of them reported each outcome from their first exposure on. A customer counts once,
+    by whatever names, as found at the very first.
     """
 
     control_group: str

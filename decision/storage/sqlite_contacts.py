@@ -11,12 +11,15 @@ import orjson
 from arbitration.contact import Contact, Counter, Key, Limits, Shown
 from decision.storage import rows
 
-# Of the decisions that can still matter: those made within the horizon, and those answered within it.
+# The decisions that can still matter: those made or answered within the horizon, and those still reserved,
+# since what is taken away later must have been counted.
 _RECENT = """
     SELECT decision_id, decided_at, channel, activation, reply FROM decisions
      WHERE customer_id IN (SELECT value FROM json_each(?1)) AND mode = 'live' AND (decided_at > ?2
         OR decision_id IN (SELECT decision_id FROM responses
-            WHERE customer_id IN (SELECT value FROM json_each(?1)) AND occurred_at > ?2))
+            WHERE customer_id IN (SELECT value FROM json_each(?1)) AND received_at > ?2)
+        OR decision_id IN (SELECT decision_id FROM reservations
+            WHERE customer_id IN (SELECT value FROM json_each(?1)) AND state = 'reserved'))
      ORDER BY seq
 """
 _ONE = "SELECT decision_id, decided_at, channel, activation, reply FROM decisions WHERE decision_id = ?"
@@ -90,11 +93,16 @@ def _keep(
 def _contacts(connection: sqlite3.Connection, decided: Sequence[rows.Row]) -> list[Contact]:
     ids = rows.text([row[0] for row in decided])
     among = "WHERE decision_id IN (SELECT value FROM json_each(?))"
+    made_at = {row[0]: row[1] for row in decided}
     outcomes = defaultdict(list)
-    for decision_id, *outcome in connection.execute(
-        f"SELECT decision_id, treatment, outcome, occurred_at FROM responses {among} ORDER BY seq", (ids,)
+    for decision_id, treatment, outcome, occurred, received in connection.execute(
+        f"SELECT decision_id, treatment, outcome, occurred_at, received_at FROM responses {among}"
+        " ORDER BY seq",
+        (ids,),
     ):
-        outcomes[decision_id].append(tuple(outcome))
+        # Whatever a caller's clock says, nothing comes back before its decision, or from the future.
+        at = min(max(occurred, made_at[decision_id]), max(received, made_at[decision_id]))
+        outcomes[decision_id].append((treatment, outcome, at))
     states = {
         (decision_id, treatment): state
         for decision_id, treatment, state in connection.execute(

@@ -8,15 +8,26 @@ from decision.storage import rows
 from decision.storage.port import BudgetPeriod, BudgetUse, ControlGroupSize
 from decision.storage.sqlite_connections import Connections
 
-_SIZES = """
-    SELECT control_group, since, member, count(*), total(share), total(share * (1 - share)) FROM memberships
-     GROUP BY control_group, since, member ORDER BY control_group, since, member DESC
+# Each customer once, by whatever names: what was found at the very first exposure.
+_EXPOSED = """
+    WITH exposed AS (
+        SELECT coalesce(survivor, named.customer_id) AS customer, control_group, since, member, share,
+        exposed_at,
+               row_number() OVER (PARTITION BY coalesce(survivor, named.customer_id), control_group, since
+                                  ORDER BY exposed_at) AS place
+          FROM memberships AS named LEFT JOIN merges ON merges.customer_id = named.customer_id
+    )
 """
-_OUTCOMES = """
-    SELECT control_group, since, member, outcome, count(DISTINCT memberships.customer_id)
-      FROM memberships JOIN responses
-        ON responses.customer_id = memberships.customer_id AND occurred_at >= exposed_at
-     GROUP BY control_group, since, member, outcome ORDER BY outcome
+_SIZES = f"""{_EXPOSED}
+    SELECT control_group, since, member, count(*), total(share), total(share * (1 - share)) FROM exposed
+     WHERE place = 1 GROUP BY control_group, since, member ORDER BY control_group, since, member DESC
+"""
+_OUTCOMES = f"""{_EXPOSED}
+    SELECT control_group, since, member, outcome, count(DISTINCT customer) FROM exposed JOIN (
+        SELECT coalesce(survivor, heard.customer_id) AS who, outcome, occurred_at
+          FROM responses AS heard LEFT JOIN merges ON merges.customer_id = heard.customer_id
+    ) ON who = customer AND occurred_at >= exposed_at
+     WHERE place = 1 GROUP BY control_group, since, member, outcome ORDER BY outcome
 """
 
 

@@ -8,6 +8,8 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+import orjson
+
 from arbitration.contact import Limits, moment
 from decision.storage import rows
 from decision.storage.port import (
@@ -34,6 +36,10 @@ _STOPS = """
 _MEMBERSHIPS = """
     SELECT control_group, since, member, share FROM json_each(?) AS keys CROSS JOIN memberships
      WHERE customer_id = keys.value ORDER BY exposed_at DESC, keys.key DESC
+"""
+_USED = """
+    SELECT budget, begins, used FROM json_each(?) AS wanted CROSS JOIN budgets
+     WHERE budget = json_extract(wanted.value, '$[0]') AND begins = json_extract(wanted.value, '$[1]')
 """
 _TAKE = """
     INSERT INTO budgets (budget, begins, used, reserved) VALUES (?, ?, ?, ?)
@@ -224,14 +230,17 @@ def _standing(
     return Standing(
         tuple(Stop(scope, target, rows.optional_moment(until)) for (scope, target), until in ends.items()),
         {(policy, target): moment(until) for policy, target, until in holds},
-        {period: _used(read, period) for period in budgets},
+        _used(read, budgets),
         tuple(memberships.values()),
     )
 
 
-def _used(read: Read, period: BudgetPeriod) -> int:
-    found = read("SELECT used FROM budgets WHERE budget = ? AND begins = ?", _period(period))
-    return found[0][0] if found else 0
+def _used(read: Read, budgets: Collection[BudgetPeriod]) -> dict[BudgetPeriod, int]:
+    if not budgets:
+        return {}
+    wanted = rows.text([orjson.dumps(_period(period)).decode() for period in budgets])
+    found = {(budget, begins): used for budget, begins, used in read(_USED, (wanted,))}
+    return {period: found.get(_period(period), 0) for period in budgets}
 
 
 def _period(period: BudgetPeriod) -> tuple[str, int]:

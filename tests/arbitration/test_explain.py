@@ -30,7 +30,7 @@ ACTIONS: list[tuple[dict[str, Any], str, str, str | None, dict[str, Any]]] = [
     ({"group": "rested"}, "contact", "contact:weekly", '{"of":{"groups":["rested"]},"gap":"7d"}',
      {"counted": "customer", "until": "2026-03-05T08:00:00Z"}),
     ({"exempt": []}, "quiet_hours", "quiet_hours", "quiet hours of agent", {"until": "2026-03-02T07:00:00Z"}),
-    ({"budget": {"total": 3, "each": "day"}}, "budget", "budget", '{"total":3,"each":"day"}', {"left": None}),
+    ({"budget": {"total": 3, "each": "day"}}, "budget", "budget", '{"total":3,"each":"day"}', {"left": 0}),
     ({"group": "held_out"}, "control", "control:holdout", "0.05 of customers: no_action", {}),
     ({"value": "scores.clv - 101.0"}, "value", "no_value", "scores.clv - 101.0", {"scores.clv": 100.0}),
     ({"value": "customer.spend"}, "value", "no_value", "customer.spend", {"customer.spend": None}),
@@ -65,7 +65,7 @@ def explained() -> dict[str, Any]:
         "d", NOW, "c", ("agent",), (("panel", 3),), {**CUSTOMER, "context.intent": "cancel"},
         {"marketing": "withdrawn"}, (("group", "retention"),),
         holds={"weekly": {"": "2026-03-05T08:00:00Z"}}, quiet={"agent": "2026-03-02T07:00:00Z"},
-        controls={"holdout": True},
+        controls={"holdout": True}, budgets={"a10": 0},
     )  # fmt: skip
     snapshots = {name: serve(catalog, name, None, PRIOR) for name in catalog.policies}
     decision = decide(inputs, catalog, snapshots)

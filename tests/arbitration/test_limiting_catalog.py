@@ -29,7 +29,7 @@ def ending(scope: Any, *others: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 P = "contact_policies[0]"
 SOUND: list[dict[str, Any]] = [
-    {"contact_policies": [{"id": "p", "at_most": 1, "within": "730d", "rest": "730d"}]},
+    {"contact_policies": [{"id": "p", "at_most": 1, "within": "365d", "rest": "365d"}]},
     {"contact_policies": [{"id": "p", "at_most": 1, "each": "year", "time_zone": "Asia/Tokyo"}]},
     {"retention": "10d", **with_policy(gap="10d")},
     {"retention": "32d", "contact_policies": [{"id": "p", "at_most": 1, "each": "month"}]},
@@ -79,8 +79,13 @@ FAULTS: list[tuple[dict[str, Any], str, str]] = [
     (with_policy(of={"actions": ["zork"]}), "unknown_action", f"{P}.of.actions[0]"),
     (with_policy(holds={"actions": ["check", "zork"]}), "unknown_action", f"{P}.holds.actions[1]"),
     (with_policy(on="click", of={"channels": ["agent"]}), "unheard_outcome", f"{P}.on"),
-    (with_policy(on="click", of={"directions": ["inbound"], "channels": ["mail"]}), "unheard_outcome",
-     f"{P}.on"),
+    (with_policy(on="click", of={"directions": ["inbound"], "channels": ["mail"]}), "covers_nothing",
+     f"{P}.of"),
+    ({"control_groups": [CONTROL | {"groups": ["sales"], "actions": ["check"]}]}, "covers_nothing",
+     "control_groups[0]"),
+    (with_policy(gap="0d"), "value_error", P),
+    ({"actions.3.value": 3.0, "actions.3.treatments.1.incentives": [{"id": "a", "cost": 4}]},
+     "never_worth_it", "actions[3].treatments[1]"),
     (with_policy(unless="converted"), "unheard_outcome", f"{P}.unless"),
     # --- and how far they look back
     (with_policy(gap="731d"), "beyond_retention", f"{P}.gap"),
@@ -217,10 +222,10 @@ def test_messages_say_what_to_do() -> None:
     )
     found = {problem.code: problem.message for problem in check_document(Source(document)).problems}
     assert found == {
-        "beyond_retention": "looks back 731d, but the ledger is kept for 730d (`retention`)",
+        "beyond_retention": "looks back 731 days, but the ledger is kept for 730d (`retention`)",
         "endless_stop": "after 'accepted' this stop of 30d can never end: another stop of the action covers"
         " the same for good",
         "always_quiet": "no minute of the week is left",
-        "budget_without_cost": "'check_mail' costs nothing, so a budget of money would never limit it",
+        "budget_without_cost": "'check_agent' costs nothing, so a budget of money would never limit it",
         "unknown_group": "unknown group 'zork' (there are: retention, sales, service)",
     }

@@ -37,22 +37,24 @@ def told(
     now: datetime = NOW,
     key: str = "anna",
 ) -> Limited:
-    return limited(compiled, placements, channels, key, standing, facts or {}, now)
+    memberships = () if standing is None else standing.memberships
+    return limited(compiled, placements, channels, key, standing, memberships, facts or {}, now)
 
 
 @pytest.mark.parametrize(
     ("budget", "time_zone", "now", "period"),
     [
-        ({"total": 9}, "UTC", NOW, BudgetPeriod("check")),
-        ({"money": 9}, "UTC", NOW, BudgetPeriod("check:money")),
-        ({"total": 9, "each": "day"}, "UTC", NOW, BudgetPeriod("check", datetime(2026, 3, 1, tzinfo=UTC))),
+        ({"total": 9}, "UTC", NOW, BudgetPeriod("check:times:ever")),
+        ({"money": 9}, "UTC", NOW, BudgetPeriod("check:money:ever")),
+        ({"total": 9, "each": "day"}, "UTC", NOW,
+         BudgetPeriod("check:times:day", datetime(2026, 3, 1, tzinfo=UTC))),
         ({"total": 9, "each": "quarter"}, "UTC", NOW,
-         BudgetPeriod("check", datetime(2026, 1, 1, tzinfo=UTC))),
+         BudgetPeriod("check:times:quarter", datetime(2026, 1, 1, tzinfo=UTC))),
         ({"total": 9, "each": "month"}, "Asia/Tokyo", NOW,
-         BudgetPeriod("check", datetime(2026, 2, 28, 15, tzinfo=UTC))),
+         BudgetPeriod("check:times:month", datetime(2026, 2, 28, 15, tzinfo=UTC))),
         ({"total": 9, "each": "month", "time_zone": "America/New_York"}, "Asia/Tokyo",
          datetime(2026, 3, 1, 4, 59, tzinfo=UTC),
-         BudgetPeriod("check", datetime(2026, 2, 1, 5, tzinfo=UTC))),
+         BudgetPeriod("check:times:month", datetime(2026, 2, 1, 5, tzinfo=UTC))),
     ],
 )  # fmt: skip
 def test_a_budget_has_an_account_for_each_of_its_periods(
@@ -98,9 +100,10 @@ def test_the_range_of_a_budget_is_where_the_same_arms_are_affordable(
     arm = {"channel": "agent", "placement": "panel", "content": {"headline": "x"}}
     arms = [{"id": f"t{number}", "cost": cost, **arm} for number, cost in enumerate(costs)]
     compiled = catalog(check={"budget": budget, "treatments": arms})
-    period = BudgetPeriod("check" if "total" in budget else "check:money")
+    period = BudgetPeriod("check:times:ever" if "total" in budget else "check:money:ever")
     found = told(compiled, Standing(used={period: used}), ("panel", "panel"))
-    assert found.budgets == {"check": left}
+    takes = 1 if "total" in budget else max(costs) * 10_000
+    assert found.budgets == ({"check": left} if left < takes else {})
     assert found.ranges == {period: (least, most)}
 
 
@@ -109,7 +112,7 @@ def test_the_range_is_of_the_arms_of_all_placements() -> None:
     for cost, treatment in zip((1.0, 2.0, 3.0), document["treatments"], strict=True):
         treatment["cost"] = cost
     compiled = catalog(check={**document, "budget": {"money": 10}})
-    period = BudgetPeriod("check:money")
+    period = BudgetPeriod("check:money:ever")
     standing = Standing(used={period: 75_000})
     for placements, bounds in (
         (("panel",), (-(2**62), 90_000)),
@@ -142,7 +145,7 @@ def test_what_cannot_be_read_is_taken_to_limit() -> None:
     assert set(found.stops) == {
         ("group", "retention"), ("action", "upgrade"), ("action", "check")
     }  # fmt: skip
-    assert (found.budgets, found.ranges) == ({}, {})
+    assert (found.budgets, found.ranges) == (None, {})
     assert (found.controls, found.joins) == ({"all": True}, ())
 
 

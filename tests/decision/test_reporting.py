@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from tests.support import DAY, Clock, Service, actions, catalog_document, running
+from support import DAY, Clock, Service, actions, catalog_document, running
 
 DAILY = {"total": 5, "each": "day", "time_zone": "Europe/Amsterdam"}
 
@@ -87,7 +86,7 @@ async def test_budgets_by_period(tmp_path: Path) -> None:
         clock.now += DAY
         await service.decide("c-1", "side")
         used = await reported(service, "budgets")
-        first = {"action": "check", "unit": "times", "total": 5}
+        first = {"action": "check", "unit": "times", "each": "day", "total": 5}
         assert used == [
             {**first, "begins": "2026-03-01T23:00:00Z", "used": 1, "reserved": 0, "left": 4},
             {**first, "begins": "2026-02-28T23:00:00Z", "used": 5, "reserved": 1, "left": 0},

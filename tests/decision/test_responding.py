@@ -63,14 +63,17 @@ async def test_a_fallback_and_a_treatment_not_shown_take_none(service: Service) 
 async def test_a_stop_is_counted_from_when_it_happened(service: Service) -> None:
     decision = await service.decide(context={"intent": "cancel"})
     taken = next(t for t in treatments(decision) if t.startswith("renew"))
+    # Which was after its decision, whatever a caller's clock says.
     message = {
         "response_id": "r", "decision_id": decision["decision_id"], "treatment": taken, "outcome": "accepted",
-        "occurred_at": (NOW - timedelta(days=364)).isoformat(),
+        "occurred_at": (NOW - timedelta(days=7)).isoformat(),
     }  # fmt: skip
+    service.clock.now += timedelta(days=364)
     assert (await service.client.post(RESPOND, json=message)).status_code == 200
+    service.clock.now = NOW
     (stop,) = (await service.context.store.standing(("anna",), NOW)).stops
-    assert (stop.scope, stop.target, stop.until) == ("group", "retention", NOW + timedelta(days=1))
-    assert (await service.context.store.standing(("anna",), NOW + timedelta(days=1))).stops == ()
+    assert (stop.scope, stop.target, stop.until) == ("group", "retention", NOW + timedelta(days=365))
+    assert (await service.context.store.standing(("anna",), NOW + timedelta(days=365))).stops == ()
 
 
 async def test_an_old_decision_answers_to_the_catalog_of_then(service: Service, document: dict) -> None:

@@ -40,6 +40,7 @@ CREATE TABLE reservations (
     PRIMARY KEY (decision_id, treatment)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX reservations_due ON reservations (due_at) WHERE state = 'reserved';
+CREATE INDEX reservations_open ON reservations (customer_id) WHERE state = 'reserved';
 
 -- What is taken of a budget, in times or ten-thousandths of the currency; `reserved`: the part of it that may
 -- be given back. `begins`: of the calendar period it is for, 0 where there is none.

@@ -144,10 +144,8 @@ def screen(
         if control.behaviour == "no_action" and inputs.controls.get(control.id):
             passes[_ROW[Stage.CONTROL]] &= ~covered
     if inputs.objects:
-        # What would be earned, and what situation it is, must not count: each arm is as good, unless it is
-        # known of everybody that it only costs.
-        value, context_weight = np.ones(count), np.ones(count)
-        value[candidates.value < candidates.cost] = np.nan
+        # What would be earned, and what situation it is, must not count: each arm is as good.
+        value = context_weight = np.ones(count)
     else:
         value = _values(catalog, candidates, activation)
         context_weight = _context_weights(candidates, status)

@@ -445,3 +445,22 @@ async def test_a_stranger_of_whom_nothing_is_stored_is_no_degradation_where_noth
     async with serving(tmp_path, document) as service:
         reply, _ = await decided(service, systems, "nobody")
         assert reply["degraded"] == []
+
+
+async def test_who_objects_to_profiling_is_not_scored(systems: Systems, tmp_path: Path) -> None:
+    """A source of scores alone is not asked, one that also says other things is; and no score is recorded."""
+    systems.answers = {"crm": lambda _: {"nps": 3, "clv": 9.0}, "model": churn}
+    document = catalog(
+        sources=[source("crm", "/{customer_id}"), source("model", "/{customer_id}")],
+        attributes=[attribute("nps", source="crm")],
+        scores=[{"id": "clv", "source": "crm"}, {"id": "churn", "source": "model"}],
+        purposes=[{"id": "marketing"}, {"id": "offers", "profiling": True}],
+    )
+    async with serving(tmp_path, document, consents={"offers": "given"}) as service:
+        assert (await service.decide("anna"))["degraded"] == []
+        assert sorted(systems.paths) == ["crm/anna", "model/anna"]
+        systems.asked.clear()
+        await service.client.patch("/v1/customers/anna", json={"consents": {"offers": "withdrawn"}})
+        decision = await service.decide("anna", explain=True)
+    assert (systems.paths, decision["degraded"]) == (["crm/anna"], [])
+    assert {fact["name"] for fact in decision["explanation"]["facts"]} == {"customer.nps", "consents.offers"}

@@ -1,4 +1,4 @@
-"""Every command in the README is run as it stands, but for the port and the folder."""
+"""Every command in the README, and every call in the docs, is run as it stands, but for port and folder."""
 
 from __future__ import annotations
 
@@ -24,6 +24,13 @@ from decision.demo.world import simulate_customers
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCKS = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+CALLS = [
+    block
+    for name in ("api.md", "limits.md")
+    for block in re.findall(
+        r"```bash\n(curl.*?)```", (ROOT / "docs" / name).read_text(encoding="utf-8"), re.DOTALL
+    )
+]
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
@@ -109,3 +116,8 @@ def test_commands_on_a_service(tmp_path: Path) -> None:
         decision = json.loads((tmp_path / "decision.json").read_text())
         assert [item["rank"] for item in decision["placements"][0]["items"]] == [1, 2, 3]
         assert '"funnel":[{"stage":"candidates","remaining":26}' in said
+        assert len(CALLS) == 4
+        for call in CALLS:
+            said = run(call.replace("localhost:8000", f"127.0.0.1:{port}"), tmp_path)
+            assert '"problem:' not in said
+            assert '"status":4' not in said

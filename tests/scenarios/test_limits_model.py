@@ -581,7 +581,7 @@ class Life(RuleBasedStateMachine):
 
 
 FAST = settings(
-    max_examples=30,
+    max_examples=20,
     stateful_step_count=40,
     derandomize=True,
     deadline=None,

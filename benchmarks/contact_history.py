@@ -242,10 +242,9 @@ column is the first `standing` after contact policies were changed, the median o
 - {ACTIONS + 1} actions and two contact policies: {LIMIT} per customer, which holds back one action, and
   {LIMIT} per action. `standing` is the check; `commit_decisions` checks again and keeps the counters; both
   are part of the decision. A response looks only at the decision it answers.
-- A check reads one counter for each action a customer ever had, and hands over those that hold. So it
-  costs a little more where a history is broad (and no more than there are actions) or limits are reached:
-  with 100 contacts in the window that per customer, with 1,000 of {FEW} actions those per action too. From
-  there on a longer history changes nothing.
+- A check reads the counters that hold. So it costs a little more where limits are reached: with 100 contacts
+  in the window that per customer, with 1,000 of {FEW} actions those per action too. From there on a longer
+  history changes nothing.
 - A counter holds as many contacts as its limit, and no more: with a limit of 1,000 it is more to keep.
 - The recount does grow with the history. It is made once for each customer, at the next decision after
   contact policies were changed or customers merged, and within a write, so that other writes wait for it.

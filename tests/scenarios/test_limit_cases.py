@@ -82,6 +82,19 @@ async def test_what_is_still_reserved_is_counted_however_old_it_is(service: Serv
     assert count == 2
 
 
+async def test_a_late_answer_to_an_old_decision_is_counted_anew_too(service: Service) -> None:
+    clicked = {"id": "p", "on": "click", "gap": "10d"}
+    await service.publish(document(clicked))
+    old = await service.decide("anna", "side")
+    service.clock.now += 15 * DAY
+    await answer(service, old, "click")
+    await service.publish(document(clicked, {"id": "q", "gap": "1s"}))
+    service.clock.now += 9 * DAY
+    assert not await shown(service)
+    service.clock.now += DAY
+    assert await shown(service)
+
+
 @pytest.mark.parametrize("off", [-30 * DAY, 20 * HOUR])
 async def test_a_callers_clock_moves_no_limit(service: Service, off: timedelta) -> None:
     """An impression before its decision does not leave the window early; a click of tomorrow does not start

@@ -30,9 +30,9 @@ from decision.subjects import Subject, resolve
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 64
-# How often a decision is made while what it rests on keeps changing; from half of them on it keeps every
-# limit there could be, so that nothing but a merge can overtake it.
-_ATTEMPTS = 20
+# How often a decision may be overtaken by changes of what it rests on. After that it keeps every limit there
+# could be, and so rests on nothing that could change.
+_ATTEMPTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +161,6 @@ class Deciding:
     async def _again(self, made: _Made) -> _Made | bytes:
         """The decision anew, after what it rests on has changed."""
         prepared, attempts = made.prepared, made.attempts + 1
-        if attempts > _ATTEMPTS:
-            raise StoreUnavailable("what a decision rests on never stood still")
         budget = TimeBudget(asyncio.get_running_loop().time(), self._timeout_ms / 1000)
         subject = await self._subject(prepared.request, budget)
         if (subject.keys, subject.limited_as) != (prepared.subject.keys, prepared.subject.limited_as):
@@ -171,7 +169,7 @@ class Deciding:
         catalog = prepared.serving.published.compiled
         standing = None
         degraded = prepared.known.degraded
-        if attempts < _ATTEMPTS // 2:
+        if attempts < _ATTEMPTS:
             budgets = budget_periods(catalog, prepared.asked.placement_ids, prepared.now).values()
             standing = await self._store.standing(
                 subject.limited_as, prepared.now, catalog.limits, tuple(budgets)

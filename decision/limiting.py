@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from zoneinfo import ZoneInfo
 
 from arbitration.calendars import period_start, quiet_until, zone
 from arbitration.catalog.compile import Candidates, CompiledCatalog
@@ -44,18 +43,12 @@ def budget_periods(
     catalog: CompiledCatalog, placements: Iterable[str], now: datetime
 ) -> dict[str, BudgetPeriod]:
     """The budget of each action that has one and could be shown, in its period at `now`, by action."""
-    starts: dict[tuple[str, ZoneInfo], datetime] = {}
     found: dict[str, BudgetPeriod] = {}
     for placement in placements:
         for action, (budget, _) in catalog.candidates[placement].budgets.items():
             begins = None
             if budget.each is not None:
-                key = (budget.each, zone(budget.time_zone or catalog.model.time_zone))
-                begins = (
-                    starts[key]
-                    if key in starts
-                    else starts.setdefault(key, period_start(key[0], now, key[1]))
-                )
+                begins = period_start(budget.each, now, zone(budget.time_zone or catalog.model.time_zone))
             found[action] = BudgetPeriod(budget_name(action, budget), begins)
     return found
 
@@ -146,7 +139,10 @@ def _every_stop(catalog: CompiledCatalog) -> Iterator[tuple[str, str]]:
 
 def budget_total(budget: Budget) -> int:
     """All there is of it, in times or ticks of money."""
-    return ticks(budget.money) if budget.total is None else budget.total  # type: ignore[arg-type]
+    if budget.total is not None:
+        return budget.total
+    assert budget.money is not None
+    return ticks(budget.money)
 
 
 def _budgets(

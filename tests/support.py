@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import sqlite3
 from collections.abc import AsyncIterator
@@ -17,7 +18,7 @@ from decision.api.app import create_app
 from decision.api.context import Context, build
 from decision.learner import Learner
 from decision.sources.connections import Connections
-from decision.storage.port import Store
+from decision.storage.port import Customer, Identity, Standing, Store
 from decision.storage.sqlite import SqliteStore
 
 NOW = datetime(2026, 3, 1, 12, 30, 15, 250_000, tzinfo=UTC)
@@ -192,6 +193,28 @@ class Ids:
     def __call__(self) -> str:
         self.last += 1
         return f"00000000-0000-7000-8000-{self.last:012d}"
+
+
+class SlowStore(SqliteStore):
+    """Takes its time for chosen reads."""
+
+    slow: frozenset[str] = frozenset()
+
+    async def standing(self, *args: Any, **more: Any) -> Standing:
+        await self._wait("standing")
+        return await super().standing(*args, **more)
+
+    async def customer(self, customer_id: str) -> Customer | None:
+        await self._wait("customer")
+        return await super().customer(customer_id)
+
+    async def resolve(self, identity: Identity) -> str | None:
+        await self._wait("resolve")
+        return await super().resolve(identity)
+
+    async def _wait(self, name: str) -> None:
+        if name in self.slow:
+            await asyncio.sleep(3)
 
 
 @dataclass

@@ -1,4 +1,5 @@
-"""The storage port: what the service and the learner need of a database, and nothing more.
+"""The storage port: what the service and the learner need of a database, and nothing more. In one file with
+its records, since a backend is written, and read, against the whole of it.
 
 Every backend passes `tests/contracts/test_store_*.py`. A method that writes returns after the write is
 durable. All times are timezone-aware UTC. Every method may raise `StoreUnavailable`.

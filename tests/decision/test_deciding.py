@@ -9,10 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import ANNA, DAY, Service, actions, asking, catalog_document, running, treatments
-
-from decision.storage.port import Customer, Identity, Standing
-from decision.storage.sqlite import SqliteStore
+from support import ANNA, DAY, Service, SlowStore, actions, asking, catalog_document, running, treatments
 
 DECIDE, BATCH = "/v1/decisions", "/v1/decisions:batch"
 RENEWALS = {"renew_12", "renew_24"}
@@ -190,28 +187,6 @@ async def test_what_is_stored_wrongly_is_left_out(service: Service) -> None:
     assert not RENEWALS & set(actions(decision))
 
 
-class Slow(SqliteStore):
-    """Takes its time for chosen reads."""
-
-    slow: frozenset[str] = frozenset()
-
-    async def standing(self, *args: Any, **more: Any) -> Standing:
-        await self._wait("standing")
-        return await super().standing(*args, **more)
-
-    async def customer(self, customer_id: str) -> Customer | None:
-        await self._wait("customer")
-        return await super().customer(customer_id)
-
-    async def resolve(self, identity: Identity) -> str | None:
-        await self._wait("resolve")
-        return await super().resolve(identity)
-
-    async def _wait(self, name: str) -> None:
-        if name in self.slow:
-            await asyncio.sleep(3)
-
-
 @pytest.mark.parametrize(
     ("slow", "degraded", "renewals"),
     [
@@ -224,7 +199,7 @@ class Slow(SqliteStore):
 async def test_what_does_not_arrive_in_time_is_missing(
     tmp_path: Path, slow: set[str], degraded: list[str], renewals: set[str]
 ) -> None:
-    store = Slow(tmp_path / "slow.db")
+    store = SlowStore(tmp_path / "slow.db")
     async with running(tmp_path / "slow.db", store=store) as service:
         await service.publish(catalog_document() | {"actions": free_renewals()})
         await service.client.put("/v1/customers/anna", json=ANNA)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ from support import (
     Clock,
     Ids,
     Service,
+    SlowStore,
     actions,
     asking,
     catalog_document,
@@ -28,7 +29,7 @@ from support import (
 
 from arbitration.catalog.limits import ControlGroup
 from arbitration.control import membership
-from decision.storage.port import Customer, Identity, Standing
+from decision.storage.port import DecisionRecord
 from decision.storage.sqlite import SqliteStore
 
 DECIDE, BATCH = "/v1/decisions", "/v1/decisions:batch"
@@ -365,7 +366,7 @@ class TestObjectionToProfiling:
     async def test_what_cannot_be_read_may_have_been_an_objection(
         self, tmp_path: Path, slow: tuple[str, ...], sourced: bool, identity: bool, objecting: bool
     ) -> None:
-        store = Slow(tmp_path / "slow.db")
+        store = SlowStore(tmp_path / "slow.db")
         async with running(tmp_path / "slow.db", store=store) as service:
             document = dict(self.document)
             if sourced:
@@ -382,28 +383,6 @@ class TestObjectionToProfiling:
             assert await self.objects(decision) == objecting
             store.slow = frozenset()
             await everything_replays(service)
-
-
-class Slow(SqliteStore):
-    """Takes its time for chosen reads."""
-
-    slow: frozenset[str] = frozenset()
-
-    async def standing(self, *args: Any, **more: Any) -> Standing:
-        await self._wait("standing")
-        return await super().standing(*args, **more)
-
-    async def customer(self, customer_id: str) -> Customer | None:
-        await self._wait("customer")
-        return await super().customer(customer_id)
-
-    async def resolve(self, identity: Identity) -> str | None:
-        await self._wait("resolve")
-        return await super().resolve(identity)
-
-    async def _wait(self, name: str) -> None:
-        if name in self.slow:
-            await asyncio.sleep(3)
 
 
 HOLDOUT = {"id": "holdout", "share": 0.5, "behaviour": "no_action", "actions": ["check"]}
@@ -656,3 +635,28 @@ async def test_the_explanation_says_which_policy_and_until_when(service: Service
     assert (arm["stage"], arm["reason"], arm["values"]) == (
         "contact", "contact:gap", {"counted": "mail", "until": "2026-03-31T12:30:15.250000Z"},
     )  # fmt: skip
+
+
+class Overtaken(SqliteStore):
+    """Something always changes before a decision is committed, unless it rests on nothing that could."""
+
+    refused = 0
+
+    async def commit_decisions(self, records: Sequence[DecisionRecord]) -> list[DecisionRecord | None]:
+        if all(record.claim is not None and record.claim.standing is not None for record in records):
+            self.refused += 1
+            return [None] * len(records)
+        return await super().commit_decisions(records)
+
+
+async def test_a_decision_that_is_overtaken_again_and_again_keeps_every_limit(tmp_path: Path) -> None:
+    store = Overtaken(tmp_path / "service.db")
+    async with running(tmp_path / "service.db", store=store) as service:
+        limit = {"id": "p", "at_most": 9, "within": "7d", "of": {"actions": ["check"]}}
+        budget = {"budget": {"total": 9}}
+        stop = {"stop": {"on": ["accepted"]}}
+        await service.publish(document(contact_policies=[limit], upgrade=budget, renew_12=stop))
+        decision = await service.decide("bob", "panel")
+        assert (actions(decision), decision["degraded"][-1]) == (["renew_24"], "limits:contended")
+        assert store.refused == 10
+        await everything_replays(service)

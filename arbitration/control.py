@@ -37,10 +37,27 @@ def membership(control: ControlGroup, customer_key: str) -> bool:
     lies within the greater; all others are independent.
     """
     seed = control.id if control.salt is None else control.salt
+    return _hashed(b"control", seed, customer_key) < control.share
+
+
+def challenger(champion: Policy, customer_key: str) -> str | None:
+    """The challenger that decides for a customer in its champion's place, or None: always the same for the
+    same shares. Who is in a control group is independent of it."""
+    number = _hashed(b"challenge", champion.id, customer_key)
+    for each in champion.challengers:
+        if each.share is not None:
+            number -= each.share
+            if number < 0:
+                return each.policy
+    return None
+
+
+def _hashed(purpose: bytes, seed: str, customer_key: str) -> float:
+    """A number that is as good as uniform in [0, 1) over seeds and customers."""
     # The length first, or ("a/b", "c") and ("a", "b/c") would be one.
     text = f"{len(seed)}/{seed}/{customer_key}"
-    digest = hashlib.blake2b(text.encode(), digest_size=8, person=b"control").digest()
-    return (int.from_bytes(digest, "big") >> 11) * 2.0**-53 < control.share
+    digest = hashlib.blake2b(text.encode(), digest_size=8, person=purpose).digest()
+    return (int.from_bytes(digest, "big") >> 11) * 2.0**-53
 
 
 def in_window(control: ControlGroup, now: datetime) -> bool:

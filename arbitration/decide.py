@@ -7,7 +7,7 @@ without replacement. The same arguments give the same decision, bit for bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from datetime import datetime
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arbitration.catalog.compile import Arm, Candidates, CompiledCatalog
+from arbitration.catalog.learning import EpsilonGreedy, Policy
 from arbitration.catalog.limits import ControlGroup
 from arbitration.catalog.scalars import LARGEST
 from arbitration.control import REDISTRIBUTING, redistributed
@@ -38,7 +39,8 @@ _DIGITS = 12  # what is logged is rounded beyond what another machine's linear a
 @dataclass(frozen=True, slots=True)
 class Item:
     """One pick. `selection_probability`: of this arm in this slot, given the picks above it. Where the
-    customer objects to profiling nothing is estimated: `propensity` and `priority` are None."""
+    customer objects to profiling nothing is estimated: `propensity` and `priority` are None. Where the policy
+    learns values, no propensity is estimated, and it is None."""
 
     arm: Arm
     rank: int
@@ -64,9 +66,12 @@ class Slot:
 @dataclass(frozen=True, slots=True)
 class Slate:
     """What one placement shows, and all it came from. Arrays have an entry per candidate (K,); `mean` and
-    `sd` are nan where nothing was estimated."""
+    `sd` are nan where nothing was estimated. `policy`: the one that decided; `apprentice`: it imitated the
+    rules, as it has not learned enough yet."""
 
     candidates: Candidates
+    policy: Policy
+    apprentice: bool
     items: tuple[Item, ...]
     no_action: NoAction | None
     screening: Screening
@@ -85,7 +90,8 @@ class Slate:
 @dataclass(frozen=True, slots=True)
 class Decision:
     """One answered request. `channel`: the one that was chosen, or asked for; None where none of several can
-    be used. `snapshots`: the version each policy that took part decided with. `control_group`: the first one
+    be used. `snapshots`: the version each policy that took part decided with, or, as a shadow, would have.
+    `control_group`: the first one
     of the catalog that the customer is in. `not_before`: where only quiet hours kept all from being shown,
     when the first of them end, as RFC 3339 text."""
 
@@ -99,10 +105,12 @@ class Decision:
 
 
 @dataclass(slots=True)
-class _Field:
+class Field:
     """The arms of one placement and what is known of them, while its slots are filled."""
 
     candidates: Candidates
+    policy: Policy
+    apprentice: bool
     limit: int
     screening: Screening
     mean: Floats
@@ -110,6 +118,12 @@ class _Field:
     lever: Floats
     weight: Floats
     slots: list[Slot] = dataclass_field(default_factory=list)
+
+
+Choose = Callable[[int, Sequence[Field], Sequence[Indices], Floats], int | None]
+"""How a draw is made: (its number, the placements it is among, the arms of each that can be picked, the
+selection probability of all of these, one placement after the other) → which of all is picked. None ends the
+decision there."""
 
 
 def decide(inputs: Inputs, catalog: CompiledCatalog, snapshots: Snapshots) -> Decision:
@@ -120,6 +134,18 @@ def decide(inputs: Inputs, catalog: CompiledCatalog, snapshots: Snapshots) -> De
     decided for by what the situation alone allows, each arm being as likely. Raises InputsError where the
     inputs name a channel or placement that the catalog does not have.
     """
+    return decide_by(_draws(inputs.decision_id), inputs, catalog, snapshots)
+
+
+def _draws(decision_id: str) -> Choose:
+    def choose(number: int, fields: Sequence[Field], pools: Sequence[Indices], chances: Floats) -> int:
+        return _draw(chances, uniform(decision_id, number))
+
+    return choose
+
+
+def decide_by(choose: Choose, inputs: Inputs, catalog: CompiledCatalog, snapshots: Snapshots) -> Decision:
+    """As `decide`, with another way to pick."""
     asked = tuple(requested(inputs, catalog))
     facts = inputs.facts
     if inputs.objects:
@@ -135,26 +161,32 @@ def decide(inputs: Inputs, catalog: CompiledCatalog, snapshots: Snapshots) -> De
     fields = []
     for candidates, limit in asked:
         screening = screen(inputs, catalog, candidates, activation, status)
-        policy = candidates.policy.id
+        champion = candidates.policy
+        policy = catalog.policies[inputs.assigned.get(champion.id, champion.id)]
+        apprentice = False
         if inputs.objects:
             mean = sd = np.full(len(candidates), np.nan)
         else:
-            if policy not in contexts:
-                contexts[policy] = catalog.encoders[policy].encode(facts, inputs.now)
-                versions[policy] = snapshots[policy].version
-            mean, sd = snapshots[policy].posterior.score(
-                contexts[policy], candidates.first, candidates.first + len(candidates)
+            if policy.id not in contexts:
+                contexts[policy.id] = catalog.encoders[policy.id].encode(facts, inputs.now)
+            taking_part = (policy.id, *(each.policy for each in champion.challengers if each.shadow))
+            versions |= {id: snapshots[id].version for id in taking_part}
+            snapshot = snapshots[policy.id]
+            mean, sd = snapshot.posterior.score(
+                contexts[policy.id], candidates.first, candidates.first + len(candidates)
             )
+            apprentice = snapshot.learned < policy.apprentice
         lever = _lever(inputs, candidates)
-        weight = np.minimum(screening.context_weight * screening.value * lever, LARGEST)
-        fields.append(_Field(candidates, limit, screening, mean, sd, lever, weight))
-    channel = inputs.channels[0] if len(inputs.channels) == 1 else _choose_channel(inputs, fields)
+        value = screening.value if policy.value_scale is None else policy.value_scale
+        weight = np.minimum(screening.context_weight * value * lever, LARGEST)
+        fields.append(Field(candidates, policy, apprentice, limit, screening, mean, sd, lever, weight))
+    channel = inputs.channels[0] if len(inputs.channels) == 1 else _choose_channel(choose, inputs, fields)
     # What the channel was chosen with is shown, whichever placement's turn comes first.
     shown = {int(f.candidates.action[f.slots[0].pool[f.slots[0].picked]]) for f in fields if f.slots}
     drawn = 0 if len(inputs.channels) == 1 else 1
     for field in fields:
         if field.candidates.channel.id == channel:
-            _fill(inputs, field, drawn, shown)
+            _fill(choose, inputs, field, drawn, shown)
         drawn += field.limit
     slates = tuple(_slate(field, channel) for field in fields)
     controls = (control.id for control in catalog.model.control_groups if inputs.controls.get(control.id))
@@ -192,7 +224,7 @@ def _lever(inputs: Inputs, candidates: Candidates) -> Floats:
     return lever
 
 
-def _choose_channel(inputs: Inputs, fields: Sequence[_Field]) -> str | None:
+def _choose_channel(choose: Choose, inputs: Inputs, fields: Sequence[Field]) -> str | None:
     """Makes the first draw among the arms of all placements; it fills the first slot of the placement it
     falls on, and its channel is the one chosen."""
     alive = [np.flatnonzero(field.screening.alive) for field in fields]
@@ -202,10 +234,11 @@ def _choose_channel(inputs: Inputs, fields: Sequence[_Field]) -> str | None:
         return None
     pools = [left[tier == lowest] for left, tier in zip(alive, tiers, strict=True)]
     chances = _chances(inputs, fields, pools)
-    draw = uniform(inputs.decision_id, 0)
     ends = np.cumsum([len(pool) for pool in pools])
     parts = np.split(chances, ends[:-1])
-    picked = _draw(chances, draw)
+    picked = choose(0, fields, pools, chances)
+    if picked is None:
+        return None
     number = int(np.searchsorted(ends, picked, side="right"))
     rivals = tuple(
         (other.candidates.placement.id, pool, part)
@@ -213,11 +246,12 @@ def _choose_channel(inputs: Inputs, fields: Sequence[_Field]) -> str | None:
         if index != number and len(pool)
     )
     before = int(ends[number]) - len(pools[number])
+    draw = uniform(inputs.decision_id, 0)
     fields[number].slots.append(Slot(pools[number], parts[number], draw, picked - before, True, rivals))
     return fields[number].candidates.channel.id
 
 
-def _fill(inputs: Inputs, field: _Field, drawn: int, shown: set[int]) -> None:
+def _fill(choose: Choose, inputs: Inputs, field: Field, drawn: int, shown: set[int]) -> None:
     """Fills the slots in turn, marking the actions shown. `drawn`: uniform numbers used before."""
     candidates = field.candidates
     in_group: dict[int, int] = {}
@@ -231,8 +265,11 @@ def _fill(inputs: Inputs, field: _Field, drawn: int, shown: set[int]) -> None:
             tier = candidates.tier[left]
             pool = left[tier == tier.min()]
             chances = _chances(inputs, [field], [pool])
+            picked = choose(drawn + number, [field], [pool], chances)
+            if picked is None:
+                break
             draw = uniform(inputs.decision_id, drawn + number)
-            field.slots.append(Slot(pool, chances, draw, _draw(chances, draw)))
+            field.slots.append(Slot(pool, chances, draw, picked))
         slot = field.slots[number]
         arm = slot.pool[slot.picked]
         action, group = int(candidates.action[arm]), int(candidates.group[arm])
@@ -243,7 +280,7 @@ def _fill(inputs: Inputs, field: _Field, drawn: int, shown: set[int]) -> None:
             left = left[candidates.group[left] != group]
 
 
-def _chances(inputs: Inputs, fields: Sequence[_Field], pools: Sequence[Indices]) -> Floats:
+def _chances(inputs: Inputs, fields: Sequence[Field], pools: Sequence[Indices]) -> Floats:
     """The selection probabilities of the arms of all pools together, one pool after the other."""
     count = sum(len(pool) for pool in pools)
     if inputs.objects:
@@ -251,7 +288,11 @@ def _chances(inputs: Inputs, fields: Sequence[_Field], pools: Sequence[Indices])
     mean = _joined([field.mean for field in fields], pools)
     sd = _joined([field.sd for field in fields], pools)
     weight = _joined([field.weight for field in fields], pools)
-    policy = fields[0].candidates.policy
+    policy = fields[0].policy
+    if fields[0].apprentice:
+        # As if all were as likely to be accepted: value, lever and context weight alone decide.
+        policy = EpsilonGreedy(id=policy.id, strategy="epsilon_greedy", epsilon=0.0, floor=policy.floor)
+        mean, sd = np.ones(count), np.zeros(count)
     groups: dict[str, tuple[ControlGroup, list[Bools]]] = {}
     if any(inputs.controls.values()):
         for number, (field, pool) in enumerate(zip(fields, pools, strict=True)):
@@ -278,7 +319,7 @@ def _draw(chances: Floats, draw: float) -> int:
     return min(index, int(np.flatnonzero(chances)[-1]))
 
 
-def _slate(field: _Field, channel: str | None) -> Slate:
+def _slate(field: Field, channel: str | None) -> Slate:
     screening = field.screening
     items = tuple(_items(field))
     no_action = None
@@ -291,6 +332,8 @@ def _slate(field: _Field, channel: str | None) -> Slate:
             no_action = NoAction.SLATE_CONSTRAINTS
     return Slate(
         field.candidates,
+        field.policy,
+        field.apprentice,
         items,
         no_action,
         screening,
@@ -302,7 +345,7 @@ def _slate(field: _Field, channel: str | None) -> Slate:
     )
 
 
-def _items(field: _Field) -> Iterator[Item]:
+def _items(field: Field) -> Iterator[Item]:
     for rank, slot in enumerate(field.slots, start=1):
         arm = int(slot.pool[slot.picked])
         chance = round(float(slot.probabilities[slot.picked]), _DIGITS)
@@ -311,13 +354,13 @@ def _items(field: _Field) -> Iterator[Item]:
         yield Item(
             field.candidates.arms[arm],
             rank,
-            None if belief is None else round(belief, _DIGITS),
+            None if belief is None or field.policy.value_scale is not None else round(belief, _DIGITS),
             None if belief is None else round(belief * float(field.weight[arm]), _DIGITS),
             chance,
         )
 
 
-def _not_before(inputs: Inputs, fields: Sequence[_Field]) -> str | None:
+def _not_before(inputs: Inputs, fields: Sequence[Field]) -> str | None:
     if not inputs.quiet or any(field.slots for field in fields):
         return None
     ends = [

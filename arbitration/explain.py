@@ -96,7 +96,8 @@ def _placement(
     ]
     return {
         "id": slate.candidates.placement.id,
-        "policy": slate.candidates.policy.id,
+        "policy": slate.policy.id,
+        "apprentice": slate.apprentice,
         "funnel": funnel,
         "removed": removed,
         "ranked": _ranked(slate, decision, shown),

@@ -21,7 +21,8 @@ class Inputs:
     policy → target (`*`: each) → until when it holds back (None: not known). `quiet`: the channels that are
     quiet at `now`, and until when. `budgets`: action → what is left of its budget, in times or ticks of
     money, where that is too little for some arm; None: what is left is not known. `controls`: control group →
-    whether the customer is in it. `degraded`: what could not be gathered, and why. `now` is aware UTC and the
+    whether the customer is in it. `assigned`: champion → the challenger that decides for this customer in its
+    place. `degraded`: what could not be gathered, and why. `now` is aware UTC and the
     only time there is. No decision depends on `fetched` (for each source that answered, how many seconds
     before) and `given` (the facts the request stated itself): they are there to say where a fact came from.
     All times but `now` are RFC 3339 texts, as they are recorded.
@@ -43,6 +44,7 @@ class Inputs:
     quiet: Mapping[str, str] = field(default_factory=dict)
     budgets: Mapping[str, int] | None = field(default_factory=dict)
     controls: Mapping[str, bool] = field(default_factory=dict)
+    assigned: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON that can be read back without a catalog."""
@@ -60,6 +62,7 @@ class Inputs:
             "quiet": self.quiet,
             "budgets": self.budgets,
             "controls": self.controls,
+            "assigned": self.assigned,
             "degraded": list(self.degraded),
             "fetched": dict(self.fetched),
             "given": list(self.given),
@@ -82,6 +85,7 @@ class Inputs:
             quiet=raw.get("quiet", {}),
             budgets=raw.get("budgets", {}),
             controls=raw.get("controls", {}),
+            assigned=raw.get("assigned", {}),
             degraded=tuple(raw["degraded"]),
             fetched=raw.get("fetched", {}),
             given=tuple(raw.get("given", ())),

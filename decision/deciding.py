@@ -213,6 +213,7 @@ class Deciding:
             quiet=limits.quiet,
             budgets=limits.budgets,
             controls=limits.controls,
+            assigned=limits.assigned,
             degraded=(*known.degraded, *limits.degraded),
             fetched={id: round(each.age, 3) for id, each in known.answers.items() if each.row is not None},
             given=tuple(asked.given),

@@ -11,7 +11,7 @@ from arbitration.catalog.compile import Candidates, CompiledCatalog
 from arbitration.catalog.limits import Budget
 from arbitration.catalog.scalars import ticks
 from arbitration.contact import ALL
-from arbitration.control import in_window, membership
+from arbitration.control import challenger, in_window, membership
 from arbitration.facts import Facts, rfc3339
 from decision.sources.port import Cause
 from decision.storage.port import BudgetPeriod, Membership, Standing
@@ -29,6 +29,7 @@ class Limited:
     quiet: Mapping[str, str]
     budgets: Mapping[str, int] | None
     controls: Mapping[str, bool]
+    assigned: Mapping[str, str]
     degraded: tuple[str, ...] = ()
     ranges: Mapping[BudgetPeriod, tuple[int, int]] = field(default_factory=dict)
     joins: tuple[Membership, ...] = ()
@@ -70,9 +71,10 @@ def limited(
     candidates = [catalog.candidates[placement] for placement in placements]
     quiet, degraded = _quiet(catalog, channels, facts, now)
     controls, joins = _controls(catalog, candidates, key, memberships, now)
+    assigned = {each.policy.id: id for each in candidates if (id := challenger(each.policy, key)) is not None}
     if standing is None:
         holds: dict[str, dict[str, str | None]] = {policy: {ALL: None} for policy in catalog.limits.limits}
-        return Limited(tuple(_every_stop(catalog)), holds, quiet, None, controls, degraded)
+        return Limited(tuple(_every_stop(catalog)), holds, quiet, None, controls, assigned, degraded)
     holds = {}
     for (policy, target), until in standing.holds.items():
         holds.setdefault(policy, {})[target] = rfc3339(until)
@@ -83,6 +85,7 @@ def limited(
         quiet,
         left,
         controls,
+        assigned,
         degraded,
         ranges,
         joins,

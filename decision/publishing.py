@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -58,7 +59,18 @@ def check_path(path: Path) -> tuple[Published, bytes]:
 
 def load_published(version: str, document: bytes) -> Published:
     """The catalog stored as `version`. Raises CatalogError if this code cannot serve it any more."""
-    return _publish(compile_document(orjson.loads(document), version))
+    return _publish(compile_document(_as_it_was(orjson.loads(document)), version))
+
+
+def _as_it_was(document: dict[str, Any]) -> dict[str, Any]:
+    """Of what was not written out when it was stored there was nothing yet: no warm start then."""
+    document.setdefault("policies", [])
+    if not document["policies"]:
+        document["policies"] = [{"id": "default", "strategy": "thompson"}]
+    for policy in document["policies"]:
+        if "strategy" in policy:
+            policy.setdefault("warm_start", 0.0)
+    return document
 
 
 def _publish(compiled: CompiledCatalog) -> Published:

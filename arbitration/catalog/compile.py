@@ -160,6 +160,8 @@ def canonical(catalog: Catalog) -> bytes:
 
     With its defaults written out a stored version means the same when a later release changes a default.
     """
+    if not catalog.policies:
+        catalog = catalog.model_copy(update={"policies": (DEFAULT_POLICY,)})
     document = catalog.model_dump(mode="json", by_alias=True, exclude_none=True)
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 

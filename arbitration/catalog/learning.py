@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from arbitration.catalog.scalars import Finite, Id, Name, NotNegative, Positive, Share
+from arbitration.catalog.scalars import DurationText, Finite, Id, Name, NotNegative, Positive, Share
 
 
 class _Part(BaseModel):
@@ -67,51 +67,86 @@ Feature = Annotated[
 ]
 
 
+class Challenger(_Part):
+    """A policy that is tried beside the one that names it: it decides for a `share` of the customers, always
+    the same ones, or, as a `shadow`, for nobody: what it would have done can be seen and judged."""
+
+    policy: Id
+    share: Share | None = None
+    shadow: bool = False
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Challenger:
+        if self.shadow == (self.share is not None):
+            raise ValueError("a challenger has either a share or shadow: true")
+        return self
+
+
 class _Policy(_Part):
-    """What all strategies share.
+    """What all policies share.
 
     `features`: which of the catalog's features make up x, in this order (default: all). A bias column
     always comes first, so an empty list is a context-free policy.
-    `ridge`: λ of the prior A = λI. `noise_sd`: the residual deviation; by default it is estimated.
     `floor`: the probability mass spread evenly over the eligible arms, so that each keeps support.
+    `half_life`: after so long an event counts half (default: events count alike for ever).
+    `value_scale`: instead of the rewards of outcomes, learn the values reported with them, as shares of this
+    amount; no arm is taken to bring more than it on average.
+    `apprentice`: until this many outcomes are learned, choose as the rules alone would, by value, lever and
+    context weight.
+    `challengers`: the policies tried beside it.
     """
 
     id: Id
     features: Annotated[tuple[Name, ...], Field(strict=False)] | None = None
+    floor: Share = 0.02
+    half_life: DurationText | None = None
+    value_scale: Positive | None = None
+    apprentice: NotNegative = 0.0
+    challengers: Annotated[tuple[Challenger, ...], Field(strict=False)] = ()
+
+
+class Bayesian(_Policy):
+    """What all our own strategies share.
+
+    `ridge`: λ of the prior A = λI. `noise_sd`: the residual deviation; by default it is estimated.
+    `warm_start`: what the other arms of an action have learned counts for each of its arms like so many
+    events of its own.
+    """
+
     ridge: Positive = 1.0
     noise_sd: Positive | None = None
-    floor: Share = 0.02
+    warm_start: NotNegative = 10.0
 
 
-class Thompson(_Policy):
+class Thompson(Bayesian):
     """Each arm with the probability that it is the best one. `alpha` scales the posterior deviation."""
 
     strategy: Literal["thompson"]
     alpha: Positive = 1.0
 
 
-class EpsilonGreedy(_Policy):
+class EpsilonGreedy(Bayesian):
     """The best mean with probability 1 - `epsilon`, any eligible arm otherwise."""
 
     strategy: Literal["epsilon_greedy"]
     epsilon: Share = 0.1
 
 
-class Softmax(_Policy):
+class Softmax(Bayesian):
     """Probabilities ∝ exp(priority / (`temperature` × the highest priority))."""
 
     strategy: Literal["softmax"]
     temperature: Positive = 0.1
 
 
-class SquareCB(_Policy):
+class SquareCB(Bayesian):
     """Inverse gap weighting; the greater `gamma`, the greedier."""
 
     strategy: Literal["squarecb"]
     gamma: NotNegative = 100.0
 
 
-class UCB(_Policy):
+class UCB(Bayesian):
     """The best upper bound, mean + `alpha` × deviation."""
 
     strategy: Literal["ucb"]

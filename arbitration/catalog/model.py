@@ -160,8 +160,9 @@ class Channel(Part):
     has had a contact, and may be expected to answer: the decision itself (an agent reads it out, a mail
     leaves) or the reported `impression`.
     `rewards` maps each outcome the channel knows to its reward in 0..1; an outcome not listed is
-    refused. `response_window`: with no answer so long after the contact, the label is `no_response`; and
-    what was reserved is released when nothing was heard so long after the decision.
+    refused. `combine`: what counts of several outcomes of one item: the best (`max`), the `last` one by its
+    own time, or all together (`sum`). `response_window`: with no answer so long after the contact, the label
+    is `no_response`; and what was reserved is released when nothing was heard so long after the decision.
     `quiet_hours`: when nothing goes out, by the customer's time.
     """
 
@@ -170,6 +171,7 @@ class Channel(Part):
     contact: Literal["decision", "impression"] = "decision"
     consent: Id | None = None
     rewards: Annotated[dict[Outcome, Share], Field(min_length=1)]
+    combine: Literal["max", "last", "sum"] = "max"
     response_window: DurationText
     quiet_hours: Annotated[tuple[QuietHours, ...], Field(strict=False)] = ()
     description: str = ""

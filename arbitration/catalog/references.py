@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from arbitration.catalog.learning import Policy
 from arbitration.catalog.limiting import limit_problems
 from arbitration.catalog.model import Action, Catalog, Placement, Treatment
 from arbitration.catalog.problems import Path, Problem, Source
@@ -139,6 +140,19 @@ def _learning(checker: Checker) -> Iterator[Problem]:
         for index, name in enumerate(policy.features or ()):
             path = checker.path("policies", policy, "features", index)
             yield from checker.unknown("features", name, path)
+        yield from _challengers(checker, policy)
+
+
+def _challengers(checker: Checker, policy: Policy) -> Iterator[Problem]:
+    path = checker.path("policies", policy, "challengers")
+    named = [(each.policy, (*path, index, "policy")) for index, each in enumerate(policy.challengers)]
+    for name, where in named:
+        yield from checker.unknown("policies", name, where)
+        if name == policy.id:
+            yield checker.source.problem("own_challenger", where, "a policy cannot challenge itself")
+    yield from _twice(checker, named)
+    if sum(each.share or 0.0 for each in policy.challengers) > 1:
+        yield checker.source.problem("shares", path, "the shares of the challengers are more than 1 together")
 
 
 def _action(checker: Checker, action: Action) -> Iterator[Problem]:

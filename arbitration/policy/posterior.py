@@ -8,17 +8,19 @@ Learning", 3.3; with unit σ it is the ridge model of LinUCB, Li et al. 2010).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from arbitration.catalog.learning import Policy
+    from arbitration.catalog.learning import Bayesian
     from arbitration.policy.state import State
 
 Floats = npt.NDArray[np.float64]
+Kin = tuple[Hashable, ...]
+"""The families of an arm, the nearest first."""
 
 # The residual variance starts as one pseudo-observation of 1/4: no reward within 0..1 varies more
 # (Popoviciu), so an arm is never believed before its own events speak.
@@ -47,8 +49,15 @@ class Posterior:
         return mean, self.noise[first:stop] * np.sqrt(np.maximum(leverage, 0.0))
 
 
-def posterior_of(policy: Policy, arms: Sequence[str], size: int, state: State | None) -> Posterior:
-    """The posterior of `arms`, in this order, over `size` columns; an arm without events has its prior."""
+def posterior_of(
+    policy: Bayesian, arms: Sequence[str], size: int, state: State | None, kin: Sequence[Kin] = ()
+) -> Posterior:
+    """The posterior of `arms`, in this order, over `size` columns.
+
+    An arm without events has its prior, but that what its kin have learned counts like `policy.warm_start`
+    events of its own (fewer where they have fewer). `kin`: the families of each arm, the nearest first; the
+    first of them in which others have learned is its kin. Where it is empty, no arm has any.
+    """
     upper = np.triu_indices(size)
     doubled = np.where(upper[0] == upper[1], 1.0, 2.0)
     prior_noise = math.sqrt(_PRIOR_VARIANCE) if policy.noise_sd is None else policy.noise_sd
@@ -56,16 +65,59 @@ def posterior_of(policy: Policy, arms: Sequence[str], size: int, state: State | 
     inverse = np.tile((np.eye(size) / policy.ridge)[upper], (len(arms), 1))
     noise: Floats = np.full(len(arms), prior_noise)
     if state is not None:
-        known = [(position, state.rows[arm]) for position, arm in enumerate(arms) if arm in state.rows]
-        if known:
-            here, rows = (np.array(part) for part in zip(*known, strict=True))
-            full = _posterior_inverse(state.outer[rows], size, policy.ridge)
-            moment = state.moment[rows]
-            coefficients[here] = np.einsum("nij,nj->ni", full, moment)
-            inverse[here] = full[:, upper[0], upper[1]]
-            if policy.noise_sd is None:
-                noise[here] = _noise(coefficients[here], moment, state.squares[rows], state.count[rows])
+        outer, moment, squares, count = _warmed(sums_of(state, arms), kin, policy.warm_start)
+        here = np.flatnonzero(count)
+        full = _posterior_inverse(outer[here], size, policy.ridge)
+        coefficients[here] = np.einsum("nij,nj->ni", full, moment[here])
+        inverse[here] = full[:, upper[0], upper[1]]
+        if policy.noise_sd is None:
+            noise[here] = _noise(coefficients[here], moment[here], squares[here], count[here])
     return Posterior(coefficients, inverse * doubled, noise)
+
+
+def sums_of(state: State, arms: Sequence[str]) -> tuple[Floats, Floats, Floats, Floats]:
+    """`outer`, `moment`, `squares` and `count` of `state`, with a row per arm; zeros where there are no
+    events."""
+    known = [(position, state.rows[arm]) for position, arm in enumerate(arms) if arm in state.rows]
+    here, rows = np.array(known, dtype=np.intp).reshape(-1, 2).T
+
+    def of(part: Floats) -> Floats:
+        spread = np.zeros((len(arms), *part.shape[1:]))
+        spread[here] = part[rows]
+        return spread
+
+    return of(state.outer), of(state.moment), of(state.squares), of(state.count)
+
+
+def _warmed(
+    sums: tuple[Floats, Floats, Floats, Floats], kin: Sequence[Kin], warm_start: float
+) -> tuple[Floats, ...]:
+    """The sums, with what the kin of each arm bring added: the average event of theirs, so many times.
+
+    A pooled posterior with its certainty taken back (a power prior, Ibrahim & Chen 2000, with the power
+    chosen so that it is worth `warm_start` events). As one's own events add up, it matters less and less.
+    """
+    warmed = tuple(part.copy() for part in sums)
+    if not kin or warm_start == 0:
+        return warmed
+    count = sums[3]
+    left: npt.NDArray[np.bool_] = np.ones(len(count), dtype=np.bool_)
+    for near in zip(*kin, strict=True):
+        _, family = np.unique([repr(name) for name in near], return_inverse=True)
+        of_others = [_totals(part, family)[family] - part for part in sums]
+        # What was taken back again leaves rounding behind, not events.
+        brings = left & (of_others[3] > 0.5)
+        share = np.minimum(warm_start, of_others[3][brings]) / of_others[3][brings]
+        for part, others in zip(warmed, of_others, strict=True):
+            part[brings] += others[brings] * share.reshape(-1, *[1] * (part.ndim - 1))
+        left &= ~brings
+    return warmed
+
+
+def _totals(part: Floats, family: npt.NDArray[np.intp]) -> Floats:
+    totals = np.zeros((int(family.max(initial=-1)) + 1, *part.shape[1:]))
+    np.add.at(totals, family, part)
+    return totals
 
 
 def _posterior_inverse(outer: Floats, size: int, ridge: float) -> Floats:

@@ -1,16 +1,18 @@
-"""Labels: what each shown item finally came to. Pure; the learner reads and writes them.
+"""Labels: what each shown item came to. Pure; the learner reads and writes them.
 
-A contact opens a label (an outcome is awaited until the channel's response window ends), an outcome
-closes it, a better outcome revises it. The rewards of the channel say which of two outcomes is better.
+A label is worked out anew from all that was heard of its item, so the order in which it came does not
+matter: a contact opens it, outcomes close it, and where none comes until the response window has passed,
+silence does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from arbitration.catalog.scalars import duration
-from decision.storage.port import DecisionRecord, Label, ResponseRecord
+from decision.storage.port import DecisionRecord, Label, Outcomes, ResponseRecord
 
 if TYPE_CHECKING:
     from arbitration.catalog.model import Channel
@@ -18,47 +20,61 @@ if TYPE_CHECKING:
 ItemKey = tuple[str, str]
 """(decision id, treatment)."""
 
-
-def contacted(
-    decision: DecisionRecord, channel: Channel, treatments: Iterable[str], known: Mapping[ItemKey, Label]
-) -> Iterable[Label]:
-    """The labels that a decision opens by itself, on a channel where it is the contact. A deferred one is
-    not: its contact is the impression, and there may be none."""
-    if decision.mode != "live" or decision.activation == "deferred" or channel.contact != "decision":
-        return
-    due = decision.decided_at + duration(channel.response_window)
-    for treatment in treatments:
-        if (decision.decision_id, treatment) not in known:
-            yield Label(decision.decision_id, treatment, None, due)
+SILENCE = "no_response"
 
 
-def answered(response: ResponseRecord, channel: Channel, known: Label | None) -> Label | None:
-    """The label after a response, or None where it stays as it was."""
-    if response.outcome == "impression":
-        if known is not None:
-            return None
-        due = response.occurred_at + duration(channel.response_window)
-        return Label(response.decision_id, response.treatment, None, due)
-    if (
-        known is not None
-        and known.outcome is not None
-        and _rank(channel, response.outcome) <= _rank(channel, known.outcome)
-    ):
+def label_of(
+    decision: DecisionRecord,
+    treatment: str,
+    channel: Channel,
+    responses: Collection[ResponseRecord],
+    now: datetime,
+) -> Label | None:
+    """What is known of an item at `now`, or None where there was no contact yet. `responses`: all to its
+    decision, in any order.
+
+    The contact is the decision itself, where the channel says so and it was not deferred, or the first thing
+    heard of the item. A reported silence counts only where nothing else was heard.
+    """
+    if decision.mode != "live":
         return None
-    return Label(response.decision_id, response.treatment, response.outcome, None)
+    corrected = {response.corrects for response in responses}
+    heard = sorted(
+        (each for each in responses if each.treatment == treatment and each.response_id not in corrected),
+        key=lambda each: (each.occurred_at, each.received_at, each.response_id),
+    )
+    answers = [each for each in heard if each.outcome != "impression"]
+    said = [each for each in answers if each.outcome != SILENCE] or answers[:1]
+    if said:
+        outcomes = tuple((each.outcome, each.value) for each in said)
+        return Label(decision.decision_id, treatment, outcomes, None)
+    contacts = [each.occurred_at for each in responses if each.treatment == treatment]
+    if channel.contact == "decision" and decision.activation != "deferred":
+        contacts.append(decision.decided_at)
+    if not contacts:
+        return None
+    due = min(contacts) + duration(channel.response_window)
+    if due <= now:
+        return Label(decision.decision_id, treatment, ((SILENCE, None),), None)
+    return Label(decision.decision_id, treatment, None, due)
 
 
-def silent(label: Label) -> Label:
-    """The label after its response window has passed without an answer."""
-    return Label(label.decision_id, label.treatment, "no_response", None)
+def reward(channel: Channel, outcomes: Outcomes) -> float:
+    """What several outcomes of one item are worth together on a channel: float ≥ 0, and at most 1 but for
+    `sum`. An outcome that the channel does not list is worth 0."""
+    return _combined(channel, [channel.rewards.get(outcome, 0.0) for outcome, _ in outcomes])  # type: ignore[call-overload]
 
 
-def _rank(channel: Channel, outcome: str) -> tuple[float, bool]:
-    # Of two outcomes with the same reward, an answer says more than silence.
-    return reward(channel, outcome), outcome != "no_response"
+def value(channel: Channel, outcomes: Outcomes) -> float:
+    """The money reported with several outcomes of one item, combined in the same way; none reported is 0."""
+    return _combined(channel, [amount or 0.0 for _, amount in outcomes])
 
 
-def reward(channel: Channel, outcome: str) -> float:
-    """What an outcome is worth on a channel, in 0..1; one that the channel does not list is worth 0."""
-    rewards: Mapping[str, float] = channel.rewards  # type: ignore[assignment]
-    return rewards.get(outcome, 0.0)
+def _combined(channel: Channel, parts: Sequence[float]) -> float:
+    match channel.combine:
+        case "last":
+            return parts[-1]
+        case "sum":
+            return sum(parts)
+        case "max":
+            return max(parts)

@@ -19,26 +19,36 @@ from arbitration.catalog.compile import CompiledCatalog
 from arbitration.errors import SnapshotError
 from arbitration.inputs import Inputs
 from arbitration.policy.state import State
-from arbitration.snapshot import fingerprint, lineage
-from decision.labels import ItemKey, answered, contacted, reward, silent
+from arbitration.snapshot import empty_state, fingerprint, lineage
+from decision.labels import ItemKey, label_of, reward, value
 from decision.publishing import load_published
 from decision.responding import treatments
-from decision.storage.port import Cursor, DecisionRecord, Label, ResponseRecord, SnapshotRecord, Store
+from decision.storage.port import (
+    Cursor,
+    DecisionRecord,
+    Label,
+    Outcomes,
+    ResponseRecord,
+    SnapshotRecord,
+    Store,
+)
 
 log = logging.getLogger(__name__)
 
 BATCH = 5_000
 _LONGEST_PAUSE = 60.0
+# What was learned fades in steps of 1.1 %, each of them a new snapshot.
+_STEPS_PER_HALF_LIFE = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A label that changed: what the item had counted as (None: nothing), and what it counts as now."""
+    """A label that changed: what had come of the item (None: nothing learned), and what has now."""
 
     decision: DecisionRecord
     treatment: str
-    before: str | None
-    after: str
+    before: Outcomes | None
+    after: Outcomes | None
 
 
 @dataclass
@@ -94,15 +104,20 @@ class Learner:
         learned = await self._current()
         if learned is None:
             return 0
-        decisions, responses, cursor = await self._store.unread(learned.cursor, limit)
-        due = await self._store.due_labels(self._clock(), limit)
-        if not (decisions or responses or due or learned.stale):
-            return 0
-        labels, changes = await self._judge(decisions, responses, due)
-        for policy, state in learned.states.items():
-            if _add(state, learned.catalog, policy, changes):
-                learned.stale.add(policy)
         now = self._clock()
+        decisions, responses, cursor = await self._store.unread(learned.cursor, limit)
+        due = await self._store.due_labels(now, limit)
+        erasures = await self._store.erasures(limit)
+        for policy, state in learned.states.items():
+            if _fade(state, now):
+                learned.stale.add(policy)
+        if not (decisions or responses or due or erasures or learned.stale):
+            return 0
+        labels, changes = await self._judge(decisions, responses, due, erasures, now)
+        seen: Seen = {}
+        for policy, state in learned.states.items():
+            if _add(state, learned.catalog, policy, changes, seen):
+                learned.stale.add(policy)
         snapshots = []
         for policy in sorted(learned.stale):
             version, content = await asyncio.to_thread(learned.states[policy].to_bytes)
@@ -111,37 +126,55 @@ class Learner:
             snapshots.append(SnapshotRecord(f"{policy}-{version}", line, now, content))
         lineages = [lineage(learned.catalog, policy) for policy in learned.states]
         learned.cursor = await self._store.commit_learning(
-            labels, snapshots, cursor, expected=learned.cursor, lineages=lineages
+            labels,
+            snapshots,
+            cursor,
+            expected=learned.cursor,
+            lineages=lineages,
+            unlearned=erasures,
         )
         learned.stale.clear()
-        return max(len(decisions), len(responses), len(due))
+        return max(len(decisions), len(responses), len(due), len(erasures))
 
     async def _judge(
-        self, decisions: Sequence[DecisionRecord], responses: Sequence[ResponseRecord], due: Sequence[Label]
+        self,
+        decisions: Sequence[DecisionRecord],
+        responses: Sequence[ResponseRecord],
+        due: Sequence[Label],
+        erasures: Sequence[str],
+        now: datetime,
     ) -> tuple[list[Label], list[Change]]:
-        """The labels to write, and those of them that change what is learned."""
+        """The labels to write, and those of them that change what is learned.
+
+        Whatever has moved, an item's label is worked out anew from all that the ledger has of it.
+        """
         by_id = {decision.decision_id: decision for decision in decisions}
-        wanted = {response.decision_id for response in responses} | {label.decision_id for label in due}
-        by_id |= await self._store.decisions([name for name in wanted if name not in by_id])
-        before = await self._store.labels(list(by_id))
+        moved = [*by_id, *(each.decision_id for each in responses), *(each.decision_id for each in due)]
+        moved += erasures
+        by_id |= await self._store.decisions([name for name in dict.fromkeys(moved) if name not in by_id])
+        ids = list(by_id)
+        erased = await self._store.erased(ids)
+        before = await self._store.labels(ids)
+        heard: dict[str, list[ResponseRecord]] = {id: [] for id in ids}
+        for response in await self._store.responses(ids):
+            heard[response.decision_id].append(response)
         labels: dict[ItemKey, Label] = {}
-        for decision in decisions:
+        for id, decision in by_id.items():
+            if id in erased:
+                continue
             channel = (await self._catalog(decision.catalog_version)).channels[decision.channel]
-            for label in contacted(decision, channel, treatments(decision), before):
-                labels[label.decision_id, label.treatment] = label
-        for response in responses:
-            key = (response.decision_id, response.treatment)
-            decision = by_id[response.decision_id]
-            channel = (await self._catalog(decision.catalog_version)).channels[decision.channel]
-            changed = answered(response, channel, labels.get(key, before.get(key)))
-            if changed is not None:
-                labels[key] = changed
-        for label in due:
-            labels.setdefault((label.decision_id, label.treatment), silent(label))
+            for treatment in treatments(decision):
+                label = label_of(decision, treatment, channel, heard[id], now)
+                if label is not None and label != before.get((id, treatment)):
+                    labels[id, treatment] = label
         changes = [
-            Change(by_id[key[0]], key[1], before[key].outcome if key in before else None, label.outcome)
+            Change(by_id[key[0]], key[1], before[key].outcomes if key in before else None, label.outcomes)
             for key, label in labels.items()
-            if label.outcome is not None
+        ]
+        changes += [
+            Change(by_id[id], treatment, label.outcomes, None)
+            for (id, treatment), label in before.items()
+            if id in erased
         ]
         return list(labels.values()), changes
 
@@ -178,22 +211,22 @@ class Learner:
         if record is None:
             return None
         try:
-            return State.from_bytes(record.content)
+            return State.from_bytes(record.content, record.version.rpartition("-")[2])
         except SnapshotError:
             log.exception("snapshot %s is refused; its policy is learned again from the ledger", version)
             return None
 
     async def _relearn(self, catalog: CompiledCatalog, policy: str) -> State:
         """A policy's state from every label there is: what the snapshots must always equal."""
-        state = State(fingerprint(catalog, policy), catalog.encoders[policy].size)
+        state = empty_state(catalog, policy)
+        _fade(state, self._clock())
         changes: list[Change] = []
         async for decision, label in self._store.learned():
-            assert label.outcome is not None
-            changes.append(Change(decision, label.treatment, None, label.outcome))
+            changes.append(Change(decision, label.treatment, None, label.outcomes))
             if len(changes) >= BATCH:
-                _add(state, catalog, policy, changes)
+                _add(state, catalog, policy, changes, {})
                 changes.clear()
-        _add(state, catalog, policy, changes)
+        _add(state, catalog, policy, changes, {})
         return state
 
     async def _catalog(self, version: str) -> CompiledCatalog:
@@ -205,34 +238,56 @@ class Learner:
         return self._catalogs[version]
 
 
-def _add(state: State, catalog: CompiledCatalog, policy: str, changes: Sequence[Change]) -> bool:
+Seen = dict[str, Inputs]
+"""The recorded inputs of decisions, by id: read once for all policies."""
+
+
+def _fade(state: State, now: datetime) -> bool:
+    """Lets a state forget as far as it should by `now`; whether that changed what it knows."""
+    if state.half_life is None:
+        return False
+    step = state.half_life / _STEPS_PER_HALF_LIFE
+    landmark = now.timestamp() // step * step
+    moved = landmark != state.landmark
+    state.forget_until(landmark)
+    return moved and bool(state.rows)
+
+
+def _add(state: State, catalog: CompiledCatalog, policy: str, changes: Sequence[Change], seen: Seen) -> bool:
     """Adds changes to a policy's sums; whether there were any that count."""
     encoder = catalog.encoders[policy]
     arms: list[str] = []
     contexts: list[np.ndarray] = []
     rewards: list[float] = []
     weights: list[float] = []
+    times: list[float] = []
     encoded: dict[str, np.ndarray | None] = {}
     for change in changes:
         channel = catalog.channels.get(change.decision.channel)
         if channel is None:
             continue
-        old = None if change.before is None else reward(channel, change.before)
-        new = reward(channel, change.after)
+        scale = catalog.policies[policy].value_scale
+        old, new = (
+            None if said is None else reward(channel, said) if scale is None else value(channel, said) / scale
+            for said in (change.before, change.after)
+        )
         if old == new:
             continue
         name = change.decision.decision_id
         if name not in encoded:
-            inputs = Inputs.from_json(orjson.loads(change.decision.inputs))
+            if name not in seen:
+                seen[name] = Inputs.from_json(orjson.loads(change.decision.inputs))
+            inputs = seen[name]
             encoded[name] = None if inputs.objects else encoder.encode(inputs.facts, inputs.now)
         if (context := encoded[name]) is None:
             continue  # to learn from who objects to profiling would be to profile
-        for value, weight in ((old, -1.0), (new, 1.0)):
-            if value is not None:
+        for counted, weight in ((old, -1.0), (new, 1.0)):
+            if counted is not None:
                 arms.append(change.treatment)
                 contexts.append(context)
-                rewards.append(value)
+                rewards.append(counted)
                 weights.append(weight)
+                times.append(change.decision.decided_at.timestamp())
     if arms:
-        state.add(arms, np.array(contexts), np.array(rewards), np.array(weights))
+        state.add(arms, np.array(contexts), np.array(rewards), np.array(weights), np.array(times))
     return bool(arms)

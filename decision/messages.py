@@ -128,14 +128,27 @@ class BatchRequest(Message):
 
 
 class ResponseMessage(Message):
-    """Something that came back for one item of a decision."""
+    """Something that came back for one item of a decision, or of the customer after it."""
 
     response_id: Annotated[Key, Field(description="Counts once, however often it is sent.")]
     decision_id: Key
-    treatment: Key
+    treatment: Annotated[
+        Key | None,
+        Field(
+            description="The item it answers. Without one: what the customer did after the decision, "
+            "whatever was shown; it counts in reports of control groups, nothing is learned from it."
+        ),
+    ] = None
     outcome: Outcome
-    value: Number | None = None
+    value: Annotated[Number | None, Field(description="What it brought, in the catalog's currency.")] = None
     occurred_at: Time | None = None
+    corrects: Annotated[
+        Key | None,
+        Field(
+            description="The response_id of an earlier response to the same decision that was wrong: it no "
+            "longer counts. The two may come in any order."
+        ),
+    ] = None
 
 
 class ConsentMessage(Message):
@@ -422,10 +435,11 @@ class HistoryResponse(Reply):
     """A response, in a history."""
 
     response_id: str
-    treatment: str
+    treatment: str | None
     outcome: str
     value: float | None
     occurred_at: str
+    corrects: str | None
 
 
 class ReservationReply(Reply):

@@ -157,10 +157,11 @@ def _recent(
         answers.setdefault(response.decision_id, []).append(
             {
                 "response_id": response.response_id,
-                "treatment": response.treatment,
+                "treatment": response.treatment or None,
                 "outcome": response.outcome,
                 "value": response.value,
                 "occurred_at": rfc3339(response.occurred_at),
+                "corrects": response.corrects,
             }
         )
     return [

@@ -72,7 +72,15 @@ class Responding:
         if decision.mode != "live":
             errors.append(FieldError(f"{prefix}decision_id", "dry_run", "this decision was a dry run"))
             return None
-        if message.treatment not in treatments(decision):
+        if message.treatment is None and message.outcome == "impression":
+            text = "an impression is of a treatment"
+            errors.append(FieldError(f"{prefix}treatment", "missing", text))
+            return None
+        if message.corrects == message.response_id:
+            text = "a response cannot correct itself"
+            errors.append(FieldError(f"{prefix}corrects", "own_response", text))
+            return None
+        if message.treatment is not None and message.treatment not in treatments(decision):
             text = "this decision did not show this treatment"
             errors.append(FieldError(f"{prefix}treatment", "unknown_treatment", text))
             return None
@@ -92,11 +100,12 @@ class Responding:
             response_id=message.response_id,
             decision_id=message.decision_id,
             customer_id=decision.customer_id,
-            treatment=message.treatment,
+            treatment=message.treatment or "",
             outcome=message.outcome,
             value=message.value,
             occurred_at=occurred,
             received_at=received,
+            corrects=message.corrects,
             # Whatever a caller's clock says, nothing comes back before its decision, or from the future.
             stops=tuple(
                 _stops(
@@ -120,7 +129,11 @@ def treatments(decision: DecisionRecord) -> list[str]:
     ]
 
 
-def _stops(catalog: CompiledCatalog, treatment: str, outcome: str, occurred: datetime) -> Iterator[Stop]:
+def _stops(
+    catalog: CompiledCatalog, treatment: str | None, outcome: str, occurred: datetime
+) -> Iterator[Stop]:
+    if treatment is None:
+        return
     arm = catalog.arm_of[treatment]
     for stop in arm.action.stops:
         if outcome not in stop.on:

@@ -204,7 +204,9 @@ class DecisionRecord:
 
 @dataclass(frozen=True, slots=True)
 class ResponseRecord:
-    """One thing that came back. `stops`: what rests from now on because of it."""
+    """One thing that came back. `treatment`: the item it answers, or empty for what the customer did after
+    the decision, whatever was shown. `corrects`: the response that it takes the place of. `stops`: what rests
+    from now on because of it."""
 
     response_id: str
     decision_id: str
@@ -215,6 +217,7 @@ class ResponseRecord:
     occurred_at: datetime
     received_at: datetime
     stops: tuple[Stop, ...] = ()
+    corrects: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,17 +253,21 @@ class Cursor:
     rounds: int = 0
 
 
+Outcomes = tuple[tuple[str, float | None], ...]
+"""All that came of one item, in the order in which it occurred: outcomes, each with the value reported."""
+
+
 @dataclass(frozen=True, slots=True)
 class Label:
     """What is known of one shown item.
 
-    `outcome` is None while only the contact is known; then `due_at` is when silence becomes
-    `no_response`. Once an outcome is there, `due_at` is None.
+    `outcomes` is None while only the contact is known; then `due_at` is when silence becomes `no_response`.
+    Once an outcome is there, `due_at` is None.
     """
 
     decision_id: str
     treatment: str
-    outcome: str | None
+    outcomes: Outcomes | None
     due_at: datetime | None
 
 
@@ -336,7 +343,8 @@ class Profiles(Protocol):
     async def delete_customer(self, customer_id: str) -> bool:
         """Removes profile, identities, and the stops of the customer's id, merged ids and pseudonyms.
 
-        These still name this customer. False if there was no profile.
+        These still name this customer, and its decisions so far are not learned from any more (see
+        `Learning.erasures`). False if there was no profile.
         """
 
 
@@ -390,7 +398,7 @@ class Ledger(Protocol):
         What an item has reserved becomes firm with any new response to it but `no_response`.
 
         A `response_id` is unique per customer. Raises Conflict (field `[i].response_id`) where it was
-        used before with another decision, treatment, outcome or value.
+        used before with another decision, treatment, outcome, value or correction.
         """
 
     async def history(
@@ -441,13 +449,23 @@ class Learning(Protocol):
     """What the learner reads and writes. One transaction moves labels, snapshots and cursor together."""
 
     async def live_snapshots(self) -> dict[str, str]:
-        """The newest snapshot version of each lineage, whether it is still learned or not."""
+        """The snapshot version to serve of each lineage: the pinned one, or else the newest, whether it is
+        still learned or not."""
 
     async def current_snapshots(self) -> dict[str, str]:
         """Those of them that hold everything up to the learner's cursor."""
 
     async def snapshot(self, version: str) -> SnapshotRecord | None:
         """One snapshot."""
+
+    async def snapshots(self, lineage: str, limit: int) -> list[tuple[str, datetime]]:
+        """The versions there are of a lineage and when they were made, the newest first."""
+
+    async def pins(self) -> dict[str, str]:
+        """The pinned version of each lineage that has one."""
+
+    async def pin(self, lineage: str, version: str | None, at: datetime) -> None:
+        """Has a version of a lineage served until another is pinned; None: the newest again."""
 
     async def cursor(self) -> Cursor:
         """Where the learner stands; zeros at first."""
@@ -460,14 +478,30 @@ class Learning(Protocol):
         A response may come before its decision: each list has its own limit.
         """
 
+    async def responses(self, decision_ids: Sequence[str]) -> list[ResponseRecord]:
+        """All responses to these decisions, in commit order. The `stops` are not restored."""
+
     async def labels(self, decision_ids: Sequence[str]) -> dict[tuple[str, str], Label]:
         """The labels there are for these decisions, by (decision_id, treatment)."""
+
+    async def erasures(self, limit: int) -> list[str]:
+        """Up to `limit` decisions of erased customers that may still be learned from."""
+
+    async def erased(self, decision_ids: Sequence[str]) -> set[str]:
+        """Those of these decisions that must not be learned from."""
 
     async def due_labels(self, now: datetime, limit: int) -> list[Label]:
         """Labels whose `due_at` is at or before `now`, oldest first."""
 
     def learned(self) -> AsyncGenerator[tuple[DecisionRecord, Label], None]:
         """Every label that has an outcome, with its decision: what a state is a sum over."""
+
+    def decided(
+        self, since: datetime | None = None, until: datetime | None = None
+    ) -> AsyncGenerator[tuple[DecisionRecord, tuple[Label, ...]], None]:
+        """Every live decision with since ≤ decided_at < until that may be learned from, in commit order, with
+        the labels of its items. An item without a label had no contact yet, or the learner has not come to
+        it."""
 
     async def commit_learning(
         self,
@@ -477,9 +511,10 @@ class Learning(Protocol):
         *,
         expected: Cursor,
         lineages: Collection[str],
+        unlearned: Collection[str] = (),
     ) -> Cursor:
         """Writes (upserts) labels, new snapshots and the cursor in one transaction; returns the cursor,
-        one round on.
+        one round on. The labels of the decisions `unlearned` are removed, and they count as erased.
 
         A snapshot stored before becomes its lineage's newest again, and its content is written anew. The
         newest of each of `lineages` holds everything up to the new cursor; that of any other is not

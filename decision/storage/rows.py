@@ -28,7 +28,9 @@ DECISION = (
     "decision_id, customer_id, request_id, request_hash, decided_at, channel, mode, catalog_version,"
     " snapshots, inputs, reply, activation"
 )
-RESPONSE = "response_id, decision_id, customer_id, treatment, outcome, value, occurred_at, received_at"
+RESPONSE = (
+    "response_id, decision_id, customer_id, treatment, outcome, value, occurred_at, received_at, corrects"
+)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -169,12 +171,13 @@ def response_row(record: ResponseRecord) -> Row:
         record.value,
         micros(record.occurred_at),
         micros(record.received_at),
+        record.corrects,
     )
 
 
 def response(row: Row) -> ResponseRecord:
     """From a row in the order of `RESPONSE`; the stops are not kept with a response."""
-    id, decision_id, customer_id, treatment, outcome, value, occurred, received = row
+    id, decision_id, customer_id, treatment, outcome, value, occurred, received, corrects = row
     return ResponseRecord(
         response_id=id,
         decision_id=decision_id,
@@ -184,18 +187,21 @@ def response(row: Row) -> ResponseRecord:
         value=value,
         occurred_at=moment(occurred),
         received_at=moment(received),
+        corrects=corrects,
     )
 
 
 def label_row(label: Label) -> Row:
-    """(decision_id, treatment, outcome, due_at)."""
-    return (label.decision_id, label.treatment, label.outcome, optional_micros(label.due_at))
+    """(decision_id, treatment, outcomes, due_at)."""
+    outcomes = None if label.outcomes is None else orjson.dumps(label.outcomes).decode()
+    return (label.decision_id, label.treatment, outcomes, optional_micros(label.due_at))
 
 
 def label(row: Row) -> Label:
-    """From (decision_id, treatment, outcome, due_at)."""
-    decision_id, treatment, outcome, due = row
-    return Label(decision_id, treatment, outcome, optional_moment(due))
+    """From (decision_id, treatment, outcomes, due_at)."""
+    decision_id, treatment, outcomes, due = row
+    pairs = None if outcomes is None else tuple((name, value) for name, value in orjson.loads(outcomes))
+    return Label(decision_id, treatment, pairs, optional_moment(due))
 
 
 def snapshot_row(record: SnapshotRecord) -> Row:

@@ -14,21 +14,33 @@ from decision.storage import rows
 from decision.storage.port import Cursor, DecisionRecord, Label, ResponseRecord, SnapshotRecord
 from decision.storage.sqlite_connections import Connections
 
-_LABEL = "decision_id, treatment, outcome, due_at"
+_LABEL = "decision_id, treatment, outcomes, due_at"
 _SNAPSHOT = "version, lineage, created_at, content"
 _CHUNK = 500
 _LEARNED = f"""
-    SELECT treatment, outcome, {rows.DECISION} FROM labels CROSS JOIN decisions USING (decision_id)
-     WHERE outcome IS NOT NULL AND (decision_id, treatment) > (?, ?)
+    SELECT treatment, outcomes, {rows.DECISION} FROM labels CROSS JOIN decisions USING (decision_id)
+     WHERE outcomes IS NOT NULL AND (decision_id, treatment) > (?, ?)
      ORDER BY decision_id, treatment LIMIT ?
 """  # CROSS: the planner keeps labels outside, so that a chunk is a range of its primary key
+_DECIDED = f"""
+    SELECT seq, {rows.DECISION} FROM decisions
+     WHERE seq > ? AND mode = 'live' AND decided_at >= ? AND decided_at < ?
+       AND decision_id NOT IN (SELECT decision_id FROM erasures)
+     ORDER BY seq LIMIT ?
+"""
+_ALWAYS = (-(2**62), 2**62)
 
 
 class SqliteLearning(Connections):
     """Implements `decision.storage.port.Learning`."""
 
     async def live_snapshots(self) -> dict[str, str]:
-        return dict(self._read("SELECT lineage, version FROM live_snapshots ORDER BY lineage"))
+        return dict(
+            self._read(
+                "SELECT lineage, coalesce(pins.version, live.version)"
+                " FROM live_snapshots AS live LEFT JOIN pins USING (lineage) ORDER BY lineage"
+            )
+        )
 
     async def current_snapshots(self) -> dict[str, str]:
         return dict(
@@ -41,6 +53,19 @@ class SqliteLearning(Connections):
     async def snapshot(self, version: str) -> SnapshotRecord | None:
         row = self._read_one(f"SELECT {_SNAPSHOT} FROM snapshots WHERE version = ?", (version,))
         return None if row is None else rows.snapshot(row)
+
+    async def snapshots(self, lineage: str, limit: int) -> list[tuple[str, datetime]]:
+        found = self._read(
+            "SELECT version, created_at FROM snapshots WHERE lineage = ? ORDER BY seq DESC LIMIT ?",
+            (lineage, limit),
+        )
+        return [(version, rows.moment(created)) for version, created in found]
+
+    async def pins(self) -> dict[str, str]:
+        return dict(self._read("SELECT lineage, version FROM pins ORDER BY lineage"))
+
+    async def pin(self, lineage: str, version: str | None, at: datetime) -> None:
+        await self._write(partial(_pin, lineage, version, rows.micros(at)))
 
     async def cursor(self) -> Cursor:
         row = self._read_one("SELECT decisions, responses, rounds FROM learner_cursor")
@@ -68,6 +93,27 @@ class SqliteLearning(Connections):
             ),
         )
 
+    async def responses(self, decision_ids: Sequence[str]) -> list[ResponseRecord]:
+        found = self._read(
+            f"SELECT {rows.RESPONSE} FROM responses"
+            " WHERE decision_id IN (SELECT value FROM json_each(?)) ORDER BY seq",
+            (rows.text(list(decision_ids)),),
+        )
+        return [rows.response(row) for row in found]
+
+    async def erasures(self, limit: int) -> list[str]:
+        found = self._read(
+            "SELECT decision_id FROM erasures WHERE unlearned = 0 ORDER BY decision_id LIMIT ?", (limit,)
+        )
+        return [id for (id,) in found]
+
+    async def erased(self, decision_ids: Sequence[str]) -> set[str]:
+        found = self._read(
+            "SELECT decision_id FROM erasures WHERE decision_id IN (SELECT value FROM json_each(?))",
+            (rows.text(list(decision_ids)),),
+        )
+        return {id for (id,) in found}
+
     async def labels(self, decision_ids: Sequence[str]) -> dict[tuple[str, str], Label]:
         found = self._read(
             f"SELECT {_LABEL} FROM labels WHERE decision_id IN (SELECT value FROM json_each(?))",
@@ -87,13 +133,35 @@ class SqliteLearning(Connections):
         last = ("", "")
         while True:
             found = self._read(_LEARNED, (*last, _CHUNK))
-            for treatment, outcome, *row in found:
+            for treatment, outcomes, *row in found:
                 record = rows.decision(tuple(row))
                 last = (record.decision_id, treatment)
-                yield record, Label(*last, outcome, None)
+                yield record, rows.label((*last, outcomes, None))
             if len(found) < _CHUNK:
                 return
             await asyncio.sleep(0)  # a long read must not keep others from the event loop
+
+    async def decided(
+        self, since: datetime | None = None, until: datetime | None = None
+    ) -> AsyncGenerator[tuple[DecisionRecord, tuple[Label, ...]], None]:
+        """Not one state: what is committed meanwhile may be met."""
+        window = [
+            open_end if end is None else rows.micros(end)
+            for end, open_end in zip((since, until), _ALWAYS, strict=True)
+        ]
+        last = 0
+        while True:
+            found = self._read(_DECIDED, (last, *window, _CHUNK))
+            records = [rows.decision(tuple(row)) for _, *row in found]
+            labels: dict[str, list[Label]] = {record.decision_id: [] for record in records}
+            for (decision_id, _), label in (await self.labels(list(labels))).items():
+                labels[decision_id].append(label)
+            for record in records:
+                yield record, tuple(labels[record.decision_id])
+            if len(found) < _CHUNK:
+                return
+            last = found[-1][0]
+            await asyncio.sleep(0)
 
     async def commit_learning(
         self,
@@ -103,10 +171,18 @@ class SqliteLearning(Connections):
         *,
         expected: Cursor,
         lineages: Collection[str],
+        unlearned: Collection[str] = (),
     ) -> Cursor:
         moved = replace(cursor, rounds=expected.rounds + 1)
-        await self._write(partial(_commit, tuple(labels), tuple(snapshots), moved, expected, tuple(lineages)))
+        given = (tuple(labels), tuple(snapshots), moved, expected, tuple(lineages), tuple(unlearned))
+        await self._write(partial(_commit, *given))
         return moved
+
+
+def _pin(lineage: str, version: str | None, at: int, connection: sqlite3.Connection) -> None:
+    connection.execute("DELETE FROM pins WHERE lineage = ?", (lineage,))
+    if version is not None:
+        connection.execute("INSERT INTO pins VALUES (?, ?, ?)", (lineage, version, at))
 
 
 def _commit(
@@ -115,6 +191,7 @@ def _commit(
     cursor: Cursor,
     expected: Cursor,
     lineages: Sequence[str],
+    unlearned: Sequence[str],
     connection: sqlite3.Connection,
 ) -> None:
     row = connection.execute("SELECT decisions, responses, rounds FROM learner_cursor").fetchone()
@@ -122,10 +199,13 @@ def _commit(
         raise Conflict("cursor", "another learner has moved the cursor")
     connection.executemany(
         f"INSERT INTO labels ({_LABEL}) VALUES (?, ?, ?, ?)"
-        " ON CONFLICT (decision_id, treatment) DO UPDATE SET outcome = excluded.outcome,"
+        " ON CONFLICT (decision_id, treatment) DO UPDATE SET outcomes = excluded.outcomes,"
         " due_at = excluded.due_at",
         [rows.label_row(label) for label in labels],
     )
+    for decision_id in unlearned:
+        connection.execute("DELETE FROM labels WHERE decision_id = ?", (decision_id,))
+        connection.execute("UPDATE erasures SET unlearned = 1 WHERE decision_id = ?", (decision_id,))
     for record in snapshots:
         _keep(connection, record, cursor.rounds)
     connection.execute(

@@ -115,12 +115,13 @@ def _commit_response(
     connection: sqlite3.Connection, index: int, record: ResponseRecord, limits: Limits
 ) -> bool:
     known = connection.execute(
-        "SELECT decision_id, treatment, outcome, value FROM responses"
+        "SELECT decision_id, treatment, outcome, value, corrects FROM responses"
         " WHERE customer_id = ? AND response_id = ?",
         (record.customer_id, record.response_id),
     ).fetchone()
     if known is not None:
-        if known != (record.decision_id, record.treatment, record.outcome, record.value):
+        said = (record.decision_id, record.treatment, record.outcome, record.value, record.corrects)
+        if known != said:
             raise Conflict(
                 f"[{index}].response_id", f"response {record.response_id} was used before for something else"
             )
@@ -132,7 +133,8 @@ def _commit_response(
 
 def _take_in(connection: sqlite3.Connection, record: ResponseRecord) -> None:
     connection.execute(
-        f"INSERT INTO responses ({rows.RESPONSE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows.response_row(record)
+        f"INSERT INTO responses ({rows.RESPONSE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        rows.response_row(record),
     )
     if record.outcome != "no_response":
         settle(connection, record.decision_id, record.treatment, "firm", rows.micros(record.received_at))

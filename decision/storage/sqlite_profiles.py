@@ -119,9 +119,12 @@ def _patch_one(connection: sqlite3.Connection, change: Change, at: int) -> Custo
 def _delete(customer_id: str, connection: sqlite3.Connection) -> bool:
     id = survivor_of(connection, customer_id)
     connection.execute("DELETE FROM identities WHERE customer_id = ?", (id,))
+    named = "(SELECT ?1 UNION ALL SELECT customer_id FROM merges WHERE survivor = ?1)"
+    connection.execute(f"DELETE FROM stops WHERE customer_id IN {named}", (id,))
     connection.execute(
-        "DELETE FROM stops WHERE customer_id IN"
-        " (SELECT ?1 UNION ALL SELECT customer_id FROM merges WHERE survivor = ?1)",
+        "INSERT INTO erasures (decision_id)"
+        f" SELECT decision_id FROM decisions WHERE customer_id IN {named} AND mode = 'live'"
+        " ON CONFLICT DO NOTHING",
         (id,),
     )
     return connection.execute("DELETE FROM customers WHERE customer_id = ?", (id,)).rowcount == 1

@@ -66,7 +66,7 @@ async def test_unread_skips_nothing_under_concurrent_commits(store: Store, other
 async def test_labels_are_kept_and_replaced(store: Store) -> None:
     shown = [Label("d-1", "a", None, NOW), Label("d-1", "b", None, NOW + DAY), Label("d-2", "a", None, NOW)]
     await learn(store, shown, [], Cursor(3, 0))
-    clicked = Label("d-1", "a", "click", None)
+    clicked = Label("d-1", "a", (("click", None),), None)
     await learn(store, [clicked], [], Cursor(3, 1))
     assert await store.labels(["d-1", "unknown"]) == {("d-1", "a"): clicked, ("d-1", "b"): shown[1]}
     assert await store.labels([]) == {}
@@ -79,7 +79,7 @@ async def test_due_labels_come_oldest_first(store: Store) -> None:
         Label("d-1", "t", None, NOW),
         Label("d-2", "t", None, NOW - DAY),
         Label("d-3", "t", None, NOW + second),
-        Label("d-4", "t", "click", None),
+        Label("d-4", "t", (("click", None),), None),
         Label("d-5", "t", None, NOW - second),
     ]
     await learn(store, labels, [], Cursor())
@@ -90,7 +90,11 @@ async def test_due_labels_come_oldest_first(store: Store) -> None:
 async def test_learned_is_every_label_with_an_outcome_and_its_decision(store: Store) -> None:
     many = 1_300  # more than one chunk of any backend
     await store.commit_decisions([decided(f"d-{n:04}") for n in range(many)])
-    labels = [Label(f"d-{n:04}", arm, "no_response", None) for n in range(many) for arm in ("a", "b", "c")]
+    labels = [
+        Label(f"d-{n:04}", arm, (("no_response", None),), None)
+        for n in range(many)
+        for arm in ("a", "b", "c")
+    ]
     open_label = Label("d-0003", "d", None, NOW)
     await learn(store, [*labels, open_label], [], Cursor())
     met = [(record, label) async for record, label in store.learned()]
@@ -100,7 +104,7 @@ async def test_learned_is_every_label_with_an_outcome_and_its_decision(store: St
 
 async def test_learned_can_be_left_early(store: Store) -> None:
     await store.commit_decisions([decided("d-1"), decided("d-2")])
-    await learn(store, [Label(f"d-{n}", "t", "click", None) for n in (1, 2)], [], Cursor())
+    await learn(store, [Label(f"d-{n}", "t", (("click", None),), None) for n in (1, 2)], [], Cursor())
     met = store.learned()
     async for _ in met:
         break
@@ -129,7 +133,7 @@ async def test_a_failing_learning_commit_leaves_everything_as_it_was(store: Stor
     with pytest.raises(Conflict) as refused:
         await learn(
             store,
-            [Label("d-1", "t", "click", None), Label("d-2", "t", None, NOW)],
+            [Label("d-1", "t", (("click", None),), None), Label("d-2", "t", None, NOW)],
             [snapshot("s2", content=b"2"), snapshot("s1", "welcome")],
             Cursor(2, 2),
         )
@@ -144,7 +148,7 @@ async def test_learning_from_another_cursor_is_refused_whole(store: Store) -> No
     await learn(store, [], [snapshot("s1")], Cursor(3, 3))
     with pytest.raises(Conflict) as refused:
         await store.commit_learning(
-            [Label("d-1", "t", "click", None)],
+            [Label("d-1", "t", (("click", None),), None)],
             [snapshot("s2")],
             Cursor(4, 4),
             expected=Cursor(3, 3, 0),

@@ -181,14 +181,15 @@ async def test_a_released_decision_is_no_silence_to_learn_from(service: Service)
         pass
     ids = {decision["decision_id"]: decision for decision in (deferred, plain, seen)}
     labels = await service.context.store.labels(list(ids))
-    assert {id: label.outcome for (id, _), label in labels.items()} == {
-        plain["decision_id"]: "no_response", seen["decision_id"]: "no_response"
+    silence = (("no_response", None),)
+    assert {id: label.outcomes for (id, _), label in labels.items()} == {
+        plain["decision_id"]: silence, seen["decision_id"]: silence
     }  # fmt: skip
     await service.respond(deferred, "accepted", "late", "check_mail")
     while await learner.step():
         pass
     (late,) = (await service.context.store.labels([deferred["decision_id"]])).values()
-    assert late.outcome == "accepted"
+    assert late.outcomes == (("accepted", None),)
 
 
 NIGHT = {"quiet_hours": [{"from": "20:00", "to": "08:00"}]}

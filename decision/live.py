@@ -50,15 +50,23 @@ class Serving:
 class Live:
     """The live `Serving` of this process, and the way to past ones."""
 
-    def __init__(self, store: Store, poll_seconds: float = 0.5, prepare: Prepare | None = None) -> None:
-        """`prepare`: what else has to be made ready for a catalog before it is served."""
+    def __init__(
+        self,
+        store: Store,
+        poll_seconds: float = 0.5,
+        prepare: Prepare | None = None,
+        alarm: Callable[[Mapping[str, str]], None] = lambda refused: None,
+    ) -> None:
+        """`prepare`: what else has to be made ready for a catalog before it is served; `alarm`: is told after
+        every look which snapshots are refused, by policy."""
         self._store = store
         self._prepare = prepare
         self._poll_seconds = poll_seconds
         self._serving: Serving | None = None
         self._catalogs: OrderedDict[str, Published] = OrderedDict()
         self._snapshots: OrderedDict[tuple[str, str, str], Snapshot] = OrderedDict()
-        self._refused: set[str] = set()
+        self._alarm = alarm
+        self.refused: dict[str, str] = {}
         self._refreshing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
@@ -105,14 +113,16 @@ class Live:
                 policy: learned.get(lineage(published.compiled, policy), PRIOR)
                 for policy in published.compiled.policies
             }
+            refused: dict[str, str] = {}
             snapshots = {
-                policy: await self._serve_or_keep(published, policy, version)
+                policy: await self._serve_or_keep(published, policy, version, refused)
                 for policy, version in wanted.items()
             }
+            self.refused = refused
+            self._alarm(refused)
             if self._prepare is not None:
                 await self._prepare(published.compiled)
-            settled = all(snapshots[policy].version == version for policy, version in wanted.items())
-            self._serving = Serving(published, snapshots, learned, settled)
+            self._serving = Serving(published, snapshots, learned, settled=not refused)
 
     async def published(self, version: str) -> Published:
         """A catalog version, live or past. Raises Rejected (404) where it is not known."""
@@ -140,12 +150,14 @@ class Live:
         self._snapshots.move_to_end(key)
         return self._snapshots[key]
 
-    async def _serve_or_keep(self, published: Published, policy: str, version: str) -> Snapshot:
+    async def _serve_or_keep(
+        self, published: Published, policy: str, version: str, refused: dict[str, str]
+    ) -> Snapshot:
         try:
             return await self.snapshot(published, policy, version)
         except SnapshotError:
-            if version not in self._refused:  # it is tried at every poll, as it may be mended
-                self._refused.add(version)
+            refused[policy] = version
+            if self.refused.get(policy) != version:  # it is tried at every poll, as it may be mended
                 log.exception("snapshot %s of policy %s is refused", version, policy)
         old = self._serving
         if old is not None and old.published.version == published.version and policy in old.snapshots:
@@ -162,7 +174,7 @@ class Live:
 
 
 def _load(published: Published, policy: str, version: str, content: bytes | None) -> Snapshot:
-    state = None if content is None else State.from_bytes(content)
+    state = None if content is None else State.from_bytes(content, version.rpartition("-")[2])
     return serve(published.compiled, policy, state, version)
 
 

@@ -557,6 +557,59 @@ class VersionsReply(Reply):
     versions: list[PublicationReply]
 
 
+class PolicyReply(Reply):
+    """What a policy decides with. `newest`: what it would be if none were pinned; `refused`: a version that
+    should be served but cannot be used; `learned`: how many outcomes the snapshot rests on."""
+
+    policy: str
+    snapshot: str
+    newest: str
+    pinned: str | None
+    refused: str | None
+    learned: float
+
+
+class SnapshotsReply(Reply):
+    """The policies of the live catalog."""
+
+    policies: list[PolicyReply]
+
+
+class SnapshotReply(Reply):
+    """A learned state of a policy."""
+
+    version: str
+    created_at: str
+
+
+class PolicySnapshotsReply(Reply):
+    """The snapshots of a policy, the newest first."""
+
+    snapshots: list[SnapshotReply]
+
+
+class PinRequest(Message):
+    """The snapshot to serve."""
+
+    version: Key
+
+
+class ArmComparison(Reply):
+    """What two snapshots know of a treatment: how many outcomes, and the mean of their rewards."""
+
+    treatment: str
+    count_before: float
+    count_after: float
+    mean_before: float | None
+    mean_after: float | None
+
+
+class ComparisonReply(Reply):
+    """Two snapshots of a policy, by treatment."""
+
+    treatments: list[ArmComparison]
+
+
 class ControlGroupSide(Reply):
     """Customers by whether they are in a control group; `outcomes`: how many of them reported each since
     their first exposure."""
@@ -585,6 +638,87 @@ class ControlGroupsReply(Reply):
     """All control groups that anybody was found to be in, or not to be in."""
 
     control_groups: list[ControlGroupReport]
+
+
+class LiftCohort(Reply):
+    """Customers by their first exposure. `mature`: those whose days are over: only they count. `untreated`:
+    how many of these had an outcome that was reported without a treatment."""
+
+    customers: int
+    mature: int
+    untreated: int
+
+
+class LiftSide(Reply):
+    """What became of mature customers. `value`: the sum of what was reported with the outcomes that count."""
+
+    customers: int
+    with_outcome: int
+    rate: float | None
+    value: float
+    value_per_customer: float | None
+
+
+class LiftFigure(Reply):
+    """Treated minus control, per customer, and `relative`: treated / control - 1. The intervals hold at all
+    looks together, each for itself. `relative_high` is null where it has no bound. `reason`: why there is no
+    figure; where the data are too few yet, `measured` is what there is, and `bound` what it takes."""
+
+    difference: float | None
+    low: float | None
+    high: float | None
+    relative: float | None
+    relative_low: float | None
+    relative_high: float | None
+    reason: (
+        Literal[
+            "too_few_customers",
+            "too_few_outcomes",
+            "negative_value",
+            "held_out_of_control",
+            "nothing_untreated_reported",
+        ]
+        | None
+    )
+    measured: float | None
+    bound: float | None
+
+
+class LiftLine(Reply):
+    """All outcomes (`overall`, `name` is null), or those of one group, channel or action."""
+
+    by: Literal["overall", "group", "channel", "action"]
+    name: str | None
+    treated: LiftSide
+    control: LiftSide
+    rate: LiftFigure
+    value: LiftFigure
+
+
+class LiftComparison(Reply):
+    """A control group in one of its windows, with one `share`, against those who came meanwhile and are not
+    in it. `p_value`, `sample_ratio_mismatch`: as for control groups, of all customers of both."""
+
+    control_group: str
+    since: str | None
+    behaviour: Behaviour | None
+    share: float
+    treated: LiftCohort
+    control: LiftCohort
+    p_value: float
+    sample_ratio_mismatch: bool
+    lines: list[LiftLine]
+
+
+class LiftReply(Reply):
+    """Lift over control groups. `outcomes`: what counts; null: what each channel rewards highest."""
+
+    as_of: str
+    days: int
+    outcomes: list[str] | None
+    confidence: float
+    currency: str
+    comparisons: list[LiftComparison]
 
 
 class BudgetReport(Reply):

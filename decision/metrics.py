@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 _BUCKETS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 
@@ -24,6 +26,19 @@ class Metrics:
         self.responses = Counter(
             "responses_total", "Responses taken in, by outcome.", ["outcome"], registry=self._registry
         )
+        self._refusals = Counter(
+            "snapshot_refusals_total",
+            "Learned snapshots that were refused as damaged, unsigned, or of something else.",
+            ["policy"],
+            registry=self._registry,
+        )
+        self._refused = Gauge(
+            "snapshot_refused",
+            "1 while a policy cannot be served the snapshot it should: an older one decides.",
+            ["policy"],
+            registry=self._registry,
+        )
+        self._known_refused: Mapping[str, str] = {}
         self._source_calls = Counter(
             "source_calls_total",
             "Calls to sources, by what came of them.",
@@ -42,6 +57,16 @@ class Metrics:
         """Counts one call to a source: `result` is `ok` or a cause."""
         self._source_calls.labels(source, result).inc()
         self._source_seconds.labels(source).observe(seconds)
+
+    def snapshots_refused(self, refused: Mapping[str, str]) -> None:
+        """Takes note of the snapshot versions that are refused now, by policy."""
+        for policy, version in refused.items():
+            self._refused.labels(policy).set(1)
+            if self._known_refused.get(policy) != version:
+                self._refusals.labels(policy).inc()
+        for policy in self._known_refused.keys() - refused.keys():
+            self._refused.labels(policy).set(0)
+        self._known_refused = dict(refused)
 
     def exposition(self) -> bytes:
         """The text that Prometheus scrapes."""

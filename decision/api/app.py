@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from decision.api import catalogs, customers, decisions, operations, problems, reports, responses
+from decision.api import catalogs, customers, decisions, operations, problems, reports, responses, snapshots
 from decision.api.body import BodyLimit
 from decision.api.context import Context
 from decision.messages import Problem
@@ -46,7 +46,7 @@ def create_app(context: Context) -> FastAPI:
     app.state.context = context
     app.add_middleware(BodyLimit)
     problems.install(app)
-    for module in (decisions, responses, customers, catalogs, reports, operations):
+    for module in (decisions, responses, customers, catalogs, snapshots, reports, operations):
         app.include_router(module.router)
     app.openapi = lambda: contract(app)  # type: ignore[method-assign]
     return app

@@ -14,6 +14,7 @@ from decision.gathering import Gatherer
 from decision.live import Live
 from decision.metrics import Metrics
 from decision.overview import Overview
+from decision.pinning import Pinning
 from decision.releasing import Releasing
 from decision.replaying import Replaying
 from decision.reporting import Reporting
@@ -49,6 +50,7 @@ class Context:
     sources: Sources
     overview: Overview
     reporting: Reporting
+    pinning: Pinning
     metrics: Metrics
     clock: Callable[[], datetime]
 
@@ -65,7 +67,7 @@ def build(
     """Puts the parts together around a store."""
     metrics = Metrics()
     sources = Sources(connections or {}, metrics.source_called)
-    live = Live(store, poll_seconds, sources.prepare)
+    live = Live(store, poll_seconds, sources.prepare, metrics.snapshots_refused)
     gatherer = Gatherer(store, sources)
     return Context(
         store,
@@ -77,6 +79,7 @@ def build(
         sources,
         Overview(store, live, gatherer, clock),
         Reporting(store, live),
+        Pinning(store, live, clock),
         metrics,
         clock,
     )

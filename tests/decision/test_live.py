@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -66,6 +67,57 @@ async def test_what_another_process_writes_is_taken_up(tmp_path: Path) -> None:
         await other.close()
 
 
+def alarm(service: Service) -> tuple[float, float]:
+    """(whether the policy's snapshot is refused now, how many were), as Prometheus would read them."""
+    lines = service.context.metrics.exposition().decode().splitlines()
+    names = ('snapshot_refused{policy="plain"} ', 'snapshot_refusals_total{policy="plain"} ')
+    values = [next((line for line in lines if line.startswith(name)), "x 0").split()[-1] for name in names]
+    return float(values[0]), float(values[1])
+
+
+def unsound(service: Service, kind: str, good: SnapshotRecord) -> SnapshotRecord:
+    """A snapshot that is whole, and yet none to decide with."""
+    state = State.from_bytes(good.content)
+    match kind:
+        case "nan":
+            state.moment[0, 0] = np.nan
+        case "another policy":
+            state.fingerprint = fingerprint(service.context.live.serving.published.compiled, "default")
+        case "another version":
+            other = learned(service, 0.25)
+            return replace(good, version=other.version, content=good.content)
+        case "another release":
+            with patch("arbitration.policy.state._FORMATS", (1, 2, 3)):
+                version, content = state.to_bytes()
+            return replace(good, version=f"plain-{version}", content=content)
+    version, content = state.to_bytes()
+    return replace(good, version=f"plain-{version}", content=content)
+
+
+@pytest.mark.parametrize("kind", ["nan", "another policy", "another version", "another release"])
+async def test_a_whole_but_unsound_snapshot_is_refused_with_an_alarm(tmp_path: Path, kind: str) -> None:
+    async with running(tmp_path / "a.db") as service:
+        await service.publish(catalog_document())
+        store, live = service.context.store, service.context.live
+        assert isinstance(store, SqliteStore)
+        good = learned(service, 1.0)
+        await learn(store, good)
+        await live.refresh()
+        assert (live.serving.snapshots["plain"].version, alarm(service)) == (good.version, (0, 0))
+        bad = unsound(service, kind, good)
+        assert bad.version != good.version
+        await learn(store, bad)
+        for _ in range(3):  # looking again does not make it more
+            await live.refresh()
+        assert (live.serving.snapshots["plain"].version, alarm(service)) == (good.version, (1, 1))
+        listed = (await service.client.get("/v1/snapshots")).json()["policies"]
+        assert {each["policy"]: each["refused"] for each in listed} == {"default": None, "plain": bad.version}
+        better = learned(service, 0.5)
+        await learn(store, better)
+        await live.refresh()
+        assert (live.serving.snapshots["plain"].version, alarm(service)) == (better.version, (0, 1))
+
+
 @pytest.mark.parametrize("damage", ["empty", "cut", "noise", "flipped", "method"])
 async def test_a_broken_snapshot_is_refused_and_the_old_one_serves(tmp_path: Path, damage: str) -> None:
     async with running(tmp_path / "a.db", poll=0.03) as service:
@@ -90,6 +142,7 @@ async def test_a_broken_snapshot_is_refused_and_the_old_one_serves(tmp_path: Pat
         await learn(store, replace(good, version="broken", content=content))
         await until(lambda: "broken" in live.serving.learned.values())
         assert live.serving.snapshots["plain"].version == good.version
+        assert alarm(service) == (1, 1)
         decision = await service.decide(placement="side")
         replayed = await service.client.post(f"/v1/decisions/{decision['decision_id']}/replay")
         assert replayed.json()["identical"]

@@ -1,0 +1,34 @@
+"""The command line: `decision …`."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from arbitration.errors import NextBestActionError
+from decision.cli import catalogs, customers, service, snapshots
+from decision.cli.base import app, complaints
+from decision.errors import Rejected
+
+__all__ = ["app", "catalogs", "customers", "main", "service", "snapshots"]
+
+
+def main() -> None:
+    """Entry point. A fault we know becomes one line and exit code 1, anything else a traceback."""
+    # Decisions are many small products; threads of the linear algebra would only get in each other's way.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    # It logs the URL of every call, and with it customers' ids.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        app()
+    except Rejected as error:
+        complaints.print(f"[red]{error.detail}[/red]", highlight=False)
+        for fault in error.errors:
+            complaints.print(
+                f"  {fault.field}: {fault.message}", markup=False, highlight=False, soft_wrap=True
+            )
+        raise SystemExit(1) from None
+    except NextBestActionError as error:
+        complaints.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        raise SystemExit(1) from None

@@ -1,0 +1,29 @@
+"""What all commands share: the application, the console, and the options that mean the same everywhere."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+
+T = TypeVar("T")
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+console = Console()
+complaints = Console(stderr=True)
+
+CatalogPath = Annotated[Path, typer.Argument(help="A directory of YAML files, or one document.")]
+StoreUrl = Annotated[
+    str, typer.Option("--store", envvar="DECISION_STORE", help="Where everything is kept: sqlite:PATH")
+]
+Interval = Annotated[float, typer.Option(help="Seconds between two rounds of learning.", min=0.05)]
+DEFAULT_STORE = "sqlite:decision.db"
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """The result of asynchronous work."""
+    return asyncio.run(work)

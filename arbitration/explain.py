@@ -8,6 +8,7 @@ factor of its priority.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,13 @@ from arbitration.catalog.compile import Candidates, CompiledCatalog
 from arbitration.catalog.limits import QUIET_HOURS
 from arbitration.catalog.scalars import DECIMALS
 from arbitration.contact import ALL
-from arbitration.decide import Decision, Floats, Indices, Slate
+from arbitration.decide import Decision, Floats, Indices, Slate, decide, requested
 from arbitration.facts import REQUEST, personal, rfc3339, to_json
 from arbitration.inputs import Inputs
 from arbitration.policy.strategies import propensity
 from arbitration.rules import Truth
 from arbitration.screening import STAGES, Stage, counted, stopped
+from arbitration.snapshot import Snapshots
 
 _RULE_REASONS = {Truth.FALSE: "rule_false", Truth.MISSING: "rule_missing_value", Truth.ERROR: "rule_error"}
 _RULE_STAGES = (Stage.ELIGIBILITY, Stage.APPLICABILITY, Stage.SUITABILITY)
@@ -66,6 +68,31 @@ def explain(decision: Decision, catalog: CompiledCatalog) -> dict[str, Any]:
     }
 
 
+def shadows(inputs: Inputs, catalog: CompiledCatalog, snapshots: Snapshots) -> list[dict[str, Any]]:
+    """What each shadow of the champions that decided would have done with the same inputs: for each placement
+    what it ranked, in the shape of `explain`."""
+    if inputs.objects:
+        return []
+    asked = {candidates.policy.id: candidates.policy for candidates, _ in requested(inputs, catalog)}
+    found = []
+    for champion in asked.values():
+        for each in (challenger.policy for challenger in champion.challengers if challenger.shadow):
+            assigned = {**inputs.assigned, champion.id: each}
+            decision = decide(replace(inputs, assigned=assigned), catalog, snapshots)
+            explained = explain(decision, catalog)["placements"]
+            found += [
+                {
+                    "policy": each,
+                    "snapshot": snapshots[each].version,
+                    "placement": placement["id"],
+                    "ranked": placement["ranked"],
+                }
+                for placement, slate in zip(explained, decision.slates, strict=True)
+                if slate.candidates.policy is champion
+            ]
+    return found
+
+
 def _facts(inputs: Inputs, catalog: CompiledCatalog) -> Iterator[dict[str, Any]]:
     """All that was known, each with where it came from and how old it was, where a source was asked."""
     consents = {f"consents.{purpose.id}": purpose for purpose in catalog.model.purposes}
@@ -97,7 +124,8 @@ def _placement(
     return {
         "id": slate.candidates.placement.id,
         "policy": slate.policy.id,
-        "apprentice": slate.apprentice,
+        # What was explained before there were apprentices is still explained in the same bytes.
+        **({"apprentice": True} if slate.apprentice else {}),
         "funnel": funnel,
         "removed": removed,
         "ranked": _ranked(slate, decision, shown),
@@ -252,6 +280,7 @@ def _ranked(slate: Slate, decision: Decision, shown: frozenset[str]) -> list[dic
     alive = np.flatnonzero(screening.alive)
     order = alive[np.lexsort((alive, -slate.priority[alive], -chance[alive]))]
     belief = propensity(slate.mean)
+    scale = slate.policy.value_scale
 
     def held_back(arm: int) -> str | None:
         if could[arm]:
@@ -263,7 +292,8 @@ def _ranked(slate: Slate, decision: Decision, shown: frozenset[str]) -> list[dic
             "treatment": candidates.arms[arm].treatment.id,
             "action": candidates.arms[arm].action.id,
             "tier": int(candidates.tier[arm]),
-            "propensity": _estimate(belief[arm]),
+            "propensity": None if scale is not None else _estimate(belief[arm]),
+            **({} if scale is None else {"expected_value": _estimate(belief[arm] * scale)}),
             "posterior_mean": _estimate(slate.mean[arm]),
             "posterior_sd": _estimate(slate.sd[arm]),
             "context_weight": float(screening.context_weight[arm]),

@@ -262,13 +262,15 @@ class RemovedArm(Reply):
 
 class RankedArm(Reply):
     """An arm that was left: every factor of its priority (the estimates are null for who objects to
-    profiling); its probability in the first slot, or why it was held back there; and the limits it passed
-    only because it is exempt from them."""
+    profiling; of a policy that learns values, there is an `expected_value` in the place of the propensity);
+    its probability in the first slot, or why it was held back there; and the limits it passed only because it
+    is exempt from them."""
 
     treatment: str
     action: str
     tier: int
     propensity: float | None
+    expected_value: float | None = None
     posterior_mean: float | None
     posterior_sd: float | None
     context_weight: float
@@ -290,15 +292,26 @@ class SlotReply(Reply):
 
 
 class PlacementExplanation(Reply):
-    """Why a placement shows what it shows."""
+    """Why a placement shows what it shows. `policy`: the one that decided; `apprentice`: it had not learned
+    enough and did as the rules say."""
 
     id: str
     policy: str
+    apprentice: bool = False
     funnel: list[FunnelStep]
     removed: list[RemovedArm]
     ranked: list[RankedArm]
     slots: list[SlotReply]
     no_action_reason: str | None
+
+
+class ShadowReply(Reply):
+    """What a shadow of the policy that decided would have done in a placement."""
+
+    policy: str
+    snapshot: str
+    placement: str
+    ranked: list[RankedArm]
 
 
 class KnownFact(Reply):
@@ -330,6 +343,7 @@ class ExplanationReply(Reply):
     facts: list[KnownFact]
     degraded: list[str]
     placements: list[PlacementExplanation]
+    shadows: list[ShadowReply] = Field(default_factory=list)
 
 
 class DecisionReply(Reply):

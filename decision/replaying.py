@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from arbitration.decide import Decision, decide
-from arbitration.explain import explain
+from arbitration.explain import explain, shadows
+from arbitration.snapshot import Snapshots
 from decision.deciding import read_recorded
 from decision.errors import FieldError, Rejected
 from decision.live import Live
@@ -41,19 +42,26 @@ class Replaying:
     async def replay(self, decision_id: str) -> Replayed:
         """Makes the decision again from what was recorded, with the versions of then."""
         record = await self.record(decision_id)
-        decision, published = await self._again(record)
+        decision, published, _ = await self._again(record)
         reply = reply_bytes(decision, published, read_recorded(record.inputs).asked)
         return Replayed(reply == record.reply, reply)
 
     async def explanation(self, decision_id: str) -> dict[str, Any]:
-        """Why it came out as it did."""
-        decision, published = await self._again(await self.record(decision_id))
-        return explain(decision, published.compiled)
+        """Why it came out as it did, and what the shadows of then would have done."""
+        decision, published, snapshots = await self._again(await self.record(decision_id))
+        explained = explain(decision, published.compiled)
+        if found := shadows(decision.inputs, published.compiled, snapshots):
+            explained["shadows"] = found
+        return explained
 
-    async def _again(self, record: DecisionRecord) -> tuple[Decision, Published]:
+    async def _again(self, record: DecisionRecord) -> tuple[Decision, Published, Snapshots]:
         published = await self._live.published(record.catalog_version)
         snapshots = {
             policy: await self._live.snapshot(published, policy, version)
             for policy, version in record.snapshots.items()
         }
-        return decide(read_recorded(record.inputs).inputs, published.compiled, snapshots), published
+        return (
+            decide(read_recorded(record.inputs).inputs, published.compiled, snapshots),
+            published,
+            snapshots,
+        )

@@ -158,3 +158,70 @@ def test_intervals_hold_what_they_promise() -> None:
         mean, sd = score_one(posterior_of(policy(noise_sd=0.3), ["a"], SIZE, state), 0, at)
         inside += abs(mean - at @ truth) < 1.96 * sd
     assert abs(inside - 380) <= 26
+
+
+def events_of_kin(
+    warm_start: float, *families: tuple[object, ...], **events: tuple[Floats, Floats]
+) -> Posterior:
+    """The posterior of arms `a`, `b`, `c`, … whose families are given in this order."""
+    arms = [chr(ord("a") + number) for number in range(len(families))]
+    return posterior_of(policy(warm_start=warm_start), arms, SIZE, state_of(**events), families)
+
+
+def direct(parts: list[tuple[Floats, Floats, float]], x: Floats) -> tuple[float, float]:
+    """Mean and deviation from events, each with a weight, by the formulas of docs/learning.md."""
+    a, b, squares, count = np.eye(SIZE), np.zeros(SIZE), 0.0, 0.0
+    for contexts, rewards, weight in parts:
+        a = a + weight * contexts.T @ contexts
+        b = b + weight * contexts.T @ rewards
+        squares += weight * float(rewards @ rewards)
+        count += weight * len(rewards)
+    solved = np.linalg.solve(a, b)
+    noise = (0.25 + squares - b @ solved) / (1 + count)
+    return float(x @ solved), math.sqrt(noise * x @ np.linalg.solve(a, x))
+
+
+def test_a_new_arm_starts_from_its_kin_with_the_certainty_taken_back() -> None:
+    known, other = simulated(500, 7), simulated(300, 8, sd=0.1)
+    x = np.array([1.0, 0.3, -0.2, 0.5, 0.1])
+    posterior = events_of_kin(10, ("mail",), ("mail",), ("call",), b=known, c=other)
+    mean, sd = score_one(posterior, 0, x)
+    assert (mean, sd) == pytest.approx(direct([(*known, 10 / 500)], x))
+    mean_of_kin, sd_of_kin = score_one(posterior, 1, x)
+    assert (mean_of_kin, sd_of_kin) == pytest.approx(direct([(*known, 1.0)], x))
+    assert abs(mean - mean_of_kin) < 2 * sd
+    assert sd > 4 * sd_of_kin  # so it can win
+    assert score_one(posterior, 2, x) == pytest.approx(direct([(*other, 1.0)], x))
+
+
+def test_ones_own_events_outweigh_ones_kin() -> None:
+    known, own = simulated(500, 7), simulated(40, 9)
+    x = np.array([1.0, 0.3, -0.2, 0.5, 0.1])
+    posterior = events_of_kin(10, ("m",), ("m",), a=own, b=known)
+    assert score_one(posterior, 0, x) == pytest.approx(direct([(*own, 1.0), (*known, 10 / 500)], x))
+    # and the other way round: forty events of kin count for at most ten
+    assert score_one(posterior, 1, x) == pytest.approx(direct([(*known, 1.0), (*own, 10 / 40)], x))
+
+
+def test_few_events_of_kin_count_for_no_more_than_they_are() -> None:
+    known = simulated(3, 7)
+    x = np.array([1.0, 0.3, -0.2, 0.5, 0.1])
+    posterior = events_of_kin(10, ("m",), ("m",), b=known)
+    assert score_one(posterior, 0, x) == pytest.approx(direct([(*known, 1.0)], x))
+
+
+def test_the_nearest_family_that_knows_anything_is_kin() -> None:
+    near, far = simulated(50, 1), simulated(60, 2)
+    x = np.array([1.0, 0.3, -0.2, 0.5, 0.1])
+    families = (
+        (("act", "mail"), "act"),
+        (("act", "mail"), "act"),
+        (("act", "call"), "act"),
+        (("o", "mail"), "o"),
+    )
+    posterior = events_of_kin(5, *families, b=near, c=far)
+    assert score_one(posterior, 0, x) == pytest.approx(direct([(*near, 5 / 50)], x))
+    posterior = events_of_kin(5, *families, c=far)
+    assert score_one(posterior, 0, x) == pytest.approx(direct([(*far, 5 / 60)], x))
+    assert score_one(posterior, 3, x)[0] == 0.0
+    assert score_one(events_of_kin(0, *families, b=near, c=far), 0, x)[0] == 0.0

@@ -289,3 +289,65 @@ def test_damage_of_any_kind_is_a_snapshot_error(data: st.DataObject) -> None:
     assume(damaged != content)
     with pytest.raises(SnapshotError):
         State.from_bytes(bytes(damaged))
+
+
+DAY = 86_400.0
+
+
+def faded(half_life: float, landmarks: list[float], weights: Floats, seed: int = 0) -> State:
+    """Events over ten days, added in any order while the landmark moves."""
+    rng = np.random.default_rng(3)
+    x, rewards, at = rng.normal(size=(60, SIZE)), rng.normal(size=60), rng.uniform(0, 10 * DAY, 60)
+    arms = [str(arm) for arm in rng.integers(0, 3, 60)]
+    order = np.random.default_rng(seed).permutation(60)
+    state = State("encoding", SIZE, half_life)
+    for part, landmark in zip(np.array_split(order, len(landmarks)), landmarks, strict=True):
+        state.forget_until(landmark)
+        state.add([arms[i] for i in part], x[part], rewards[part], weights[part], at[part])
+    return state
+
+
+def equal(one: State, other: State) -> None:
+    for name in ("outer", "moment", "squares", "count"):
+        for arm, row in one.rows.items():
+            mine, theirs = getattr(one, name)[row], getattr(other, name)[other.rows[arm]]
+            assert mine == pytest.approx(theirs, abs=1e-9)
+
+
+def test_what_fades_does_not_depend_on_when_it_arrived() -> None:
+    ones = np.ones(60)
+    wanted = faded(2 * DAY, [11 * DAY], ones)
+    equal(faded(2 * DAY, [1 * DAY, 4 * DAY, 11 * DAY], ones, seed=1), wanted)
+    equal(faded(2 * DAY, [30 * DAY, 2 * DAY, 11 * DAY], ones, seed=2), wanted)
+    assert wanted.count.sum() == pytest.approx(
+        sum(0.5 ** ((11 * DAY - t) / (2 * DAY)) for t in _times()), rel=1e-12
+    )
+
+
+def _times() -> list[float]:
+    rng = np.random.default_rng(3)
+    rng.normal(size=(60, SIZE)), rng.normal(size=60)
+    return list(rng.uniform(0, 10 * DAY, 60))
+
+
+def test_what_is_taken_back_later_leaves_nothing() -> None:
+    state = faded(2 * DAY, [1 * DAY, 4 * DAY], np.ones(60), seed=1)
+    state.forget_until(20 * DAY)
+    state.merge(faded(2 * DAY, [7 * DAY], -np.ones(60), seed=2))
+    assert np.abs(np.concatenate([state.outer.ravel(), state.moment.ravel(), state.count])).max() < 1e-12
+
+
+def test_states_that_forget_are_kept_and_read_back() -> None:
+    state = faded(2 * DAY, [4 * DAY], np.ones(60))
+    version, content = state.to_bytes()
+    back = State.from_bytes(content, version)
+    assert (back.half_life, back.landmark) == (2 * DAY, 4 * DAY)
+    back.forget_until(9 * DAY)
+    equal(back, faded(2 * DAY, [9 * DAY], np.ones(60)))
+    with pytest.raises(SnapshotError, match="version"):
+        State.from_bytes(content, "another")
+
+
+def test_a_state_that_forgets_needs_times() -> None:
+    with pytest.raises(SnapshotError, match="when"):
+        State("encoding", 1, DAY).add(["a"], np.ones((1, 1)), np.ones(1), np.ones(1))

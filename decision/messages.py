@@ -688,7 +688,7 @@ class LiftFigure(Reply):
         Literal[
             "too_few_customers",
             "too_few_outcomes",
-            "negative_value",
+            "value_out_of_range",
             "held_out_of_control",
             "nothing_untreated_reported",
         ]

@@ -1,19 +1,20 @@
-"""Reports: whether control groups have the size they should have, and what is left of budgets."""
+"""Reports: whether control groups have the size they should have, what the machine brings over them, and what
+is left of budgets."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from datetime import datetime
 from typing import Any
 
 from arbitration.catalog.scalars import DECIMALS
 from arbitration.control import sample_ratio
 from arbitration.facts import rfc3339
+from decision.errors import FieldError, Rejected
+from decision.lift import ALARM, CONFIDENCE, comparisons
 from decision.limiting import budget_name, budget_total
 from decision.live import Live
 from decision.storage.port import ControlGroupSize, Reports
-
-ALARM = 0.001
-"""Below which p-value a control group is said not to have the size it should have. Where all is well, one
-report in a thousand says so by chance."""
 
 
 class Reporting:
@@ -52,6 +53,36 @@ class Reporting:
                 }
             )
         return found
+
+    async def lift(
+        self, now: datetime, days: int, outcomes: Collection[str] | None, control_group: str | None
+    ) -> dict[str, Any]:
+        """What became of customers in and out of control groups; see `decision.messages.LiftReply`.
+
+        Raises Rejected (422) where the live catalog knows no such outcome, or neither it nor the ledger such
+        a control group.
+        """
+        catalog = self._live.serving.published.compiled
+        known = {outcome for channel in catalog.channels.values() for outcome in channel.outcomes}
+        errors = [
+            FieldError("outcome", "unknown_outcome", f"no channel knows {outcome}")
+            for outcome in sorted(set(outcomes or ()) - known)
+        ]
+        cohorts = [] if errors else await self._reports.cohorts(now, days, outcomes, control_group)
+        declared = {control.id for control in catalog.model.control_groups}
+        if control_group is not None and control_group not in declared and not cohorts:
+            text = "there is no such control group"
+            errors.append(FieldError("control_group", "unknown_control_group", text))
+        if errors:
+            raise Rejected(422, "invalid_request", "The request has faults.", errors)
+        return {
+            "as_of": rfc3339(now),
+            "days": days,
+            "outcomes": None if outcomes is None else sorted(set(outcomes)),
+            "confidence": CONFIDENCE,
+            "currency": catalog.model.currency,
+            "comparisons": comparisons(cohorts, catalog),
+        }
 
     async def budgets(self) -> list[dict[str, Any]]:
         """Each budget in each period in which anything was taken of it; see

@@ -136,6 +136,35 @@ class ControlGroupSize:
 
 
 @dataclass(frozen=True, slots=True)
+class OutcomeSums:
+    """How many customers had an outcome that counts, and the sums over them of the value each reported in all
+    and of its square."""
+
+    customers: int
+    value: float
+    squares: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """The customers in, or not in, a control group, of those who came while it had one share in one window.
+
+    `assigned`: all, each once, by whatever names, as found at the very first exposure. `mature`: those of
+    whom all is known, their days being over. `outcomes`: what these did within them, by (dimension, name):
+    `("overall", "")`, `("channel", …)`, `("group", …)`, `("action", …)`, and `("untreated", "")` for what
+    was reported without a treatment, which is of no group or action. Left out where nobody did.
+    """
+
+    control_group: str
+    since: str
+    share: float
+    member: bool
+    assigned: int
+    mature: int
+    outcomes: Mapping[tuple[str, str], OutcomeSums]
+
+
+@dataclass(frozen=True, slots=True)
 class BudgetUse:
     """What is taken of a budget in one of its periods, in times or ticks of money, and how much of that is
     only reserved."""
@@ -424,6 +453,21 @@ class Reports(Protocol):
 
     async def control_groups(self) -> list[ControlGroupSize]:
         """How many are in and out of each control group and window, by group, window and `member`."""
+
+    async def cohorts(
+        self,
+        now: datetime,
+        days: int,
+        outcomes: Collection[str] | None = None,
+        control_group: str | None = None,
+    ) -> list[Cohort]:
+        """What came of customers in the first `days` after their exposure, where these are over at `now`;
+        by group, window, share and `member`; of one control group, or all.
+
+        What counts are responses with one of `outcomes`; by default, with that which the decision's own
+        catalog gives the highest reward on its channel, if that is above 0. Never one that was corrected.
+        Nothing comes back before its decision, or later than it was received, whatever a caller's clock says.
+        """
 
     async def budgets(self) -> list[BudgetUse]:
         """What is taken of each budget in each of its periods, by budget, the newest period first."""

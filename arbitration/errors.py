@@ -2,8 +2,8 @@
 
 NextBestActionError
 ├── CatalogError        a catalog that cannot be compiled; carries every problem found
+├── EvaluationError     an argument that no estimate can be made from; names it (in evaluation.errors)
 ├── FactError           a value that does not fit its declared type; names the fact
-├── EvaluationError     an argument that no estimate can be made from; names it (arbitration.evaluation.errors)
 ├── InputsError         recorded or given inputs that name what the catalog does not have
 └── SnapshotError       learned state that is truncated, not finite, or of another shape
 

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --quiet
 
-.PHONY: demo test lint types unit long peers lock contract clean
+.PHONY: demo test lint types unit long peers regret lock contract clean
 
 demo: $(VENV)/runtime
 	$(BIN)/decision demo $(DEMO_ARGS)
@@ -28,12 +28,16 @@ long: $(VENV)/dev
 peers: $(VENV)/dev .venv-feast/ready .venv-mlserver/ready ## against the real Feast and MLServer
 	$(BIN)/pytest -m peers
 
+regret: .venv-bench/ready ## our default against MABWiser and Vowpal Wabbit
+	OMP_NUM_THREADS=1 .venv-bench/bin/python -W ignore benchmarks/regret
+
 contract: $(VENV)/dev ## rewrite the generated files: OpenAPI and catalog JSON Schema
 	$(BIN)/python -m decision.contract
 
 lock: ## pin again; the lock files carry hashes and no addresses
 	uv pip compile pyproject.toml --group build $(LOCK) -o requirements.lock
 	uv pip compile pyproject.toml --group dev $(LOCK) -o requirements-dev.lock
+	uv pip compile pyproject.toml --group bench $(LOCK) -o requirements-bench.lock
 	uv pip compile --group feast $(LOCK) -o requirements-feast.lock
 	uv pip compile --group mlserver $(LOCK) -o requirements-mlserver.lock
 
@@ -57,4 +61,4 @@ $(VENV)/dev: requirements-dev.lock pyproject.toml | $(VENV)/bin/python
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-feast .venv-mlserver .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-feast .venv-mlserver .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -295,7 +295,8 @@ def _ranked(slate: Slate, decision: Decision, shown: frozenset[str]) -> list[dic
             "propensity": None if scale is not None else _estimate(belief[arm]),
             **({} if scale is None else {"expected_value": _estimate(belief[arm] * scale)}),
             "posterior_mean": _estimate(slate.mean[arm]),
-            "posterior_sd": _estimate(slate.sd[arm]),
+            # An empty neighbourhood of MABWiser's has none.
+            "posterior_sd": None if slate.sd[arm] < 0 else _estimate(slate.sd[arm]),
             "context_weight": float(screening.context_weight[arm]),
             "value": float(screening.value[arm]),
             "lever": float(slate.lever[arm]),

@@ -18,8 +18,9 @@ import orjson
 from arbitration.catalog.compile import CompiledCatalog
 from arbitration.errors import SnapshotError
 from arbitration.inputs import Inputs
+from arbitration.policy.mabwiser.history import History
 from arbitration.policy.state import State
-from arbitration.snapshot import empty_state, fingerprint, lineage
+from arbitration.snapshot import empty_state, fingerprint, lineage, save
 from decision.labels import ItemKey, label_of, reward, value
 from decision.publishing import load_published
 from decision.responding import treatments
@@ -57,16 +58,17 @@ class _Learned:
 
     catalog: CompiledCatalog
     cursor: Cursor
-    states: dict[str, State]
+    states: dict[str, State | History]
     stale: set[str] = field(default_factory=set)
 
 
 class Learner:
-    """Turns the ledger into snapshots. `clock` gives aware UTC."""
+    """Turns the ledger into snapshots. `clock` gives aware UTC; `signing_key`: for those that need one."""
 
-    def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
+    def __init__(self, store: Store, clock: Callable[[], datetime], signing_key: bytes = b"") -> None:
         self._store = store
         self._clock = clock
+        self._signing_key = signing_key
         self._learned: _Learned | None = None
         self._catalogs: dict[str, CompiledCatalog] = {}
 
@@ -86,7 +88,7 @@ class Learner:
 
     def _events(self) -> float:
         states = self._learned.states.values() if self._learned is not None else ()
-        return max((float(state.count.sum()) for state in states), default=0.0)
+        return max((float(each.count.sum()) for each in states if isinstance(each, State)), default=0.0)
 
     async def step(self, limit: int = BATCH) -> int:
         """Reads at most `limit` new decisions and responses, and learns what they say.
@@ -118,12 +120,8 @@ class Learner:
         for policy, state in learned.states.items():
             if _add(state, learned.catalog, policy, changes, seen):
                 learned.stale.add(policy)
-        snapshots = []
-        for policy in sorted(learned.stale):
-            version, content = await asyncio.to_thread(learned.states[policy].to_bytes)
-            # Policies may have learned the same; their snapshots are still two.
-            line = lineage(learned.catalog, policy)
-            snapshots.append(SnapshotRecord(f"{policy}-{version}", line, now, content))
+        made = [await self._saved(learned, policy, now) for policy in sorted(learned.stale)]
+        snapshots = [record for record in made if record is not None]
         lineages = [lineage(learned.catalog, policy) for policy in learned.states]
         learned.cursor = await self._store.commit_learning(
             labels,
@@ -189,9 +187,11 @@ class Learner:
             learned = _Learned(catalog, await self._store.cursor(), {})
             current = await self._store.current_snapshots()
             for policy in catalog.policies:
-                state = await self._saved(current.get(lineage(catalog, policy)))
-                if state is not None:
-                    learned.states[policy] = state
+                # A snapshot of neighbours holds the newest events only: they are read again from the ledger.
+                if isinstance(empty_state(catalog, policy), State):
+                    state = await self._restored(current.get(lineage(catalog, policy)))
+                    if state is not None:
+                        learned.states[policy] = state
         learned.catalog = catalog
         learned.states = {
             policy: state
@@ -206,7 +206,19 @@ class Learner:
         self._learned = learned
         return learned
 
-    async def _saved(self, version: str | None) -> State | None:
+    async def _saved(self, learned: _Learned, policy: str, now: datetime) -> SnapshotRecord | None:
+        state = learned.states[policy]
+        try:
+            version, content = await asyncio.to_thread(
+                save, learned.catalog, policy, state, self._signing_key
+            )
+        except SnapshotError:
+            log.exception("policy %s learns, but no snapshot can be made of it", policy)
+            return None
+        # Policies may have learned the same; their snapshots are still two.
+        return SnapshotRecord(f"{policy}-{version}", lineage(learned.catalog, policy), now, content)
+
+    async def _restored(self, version: str | None) -> State | None:
         record = None if version is None else await self._store.snapshot(version)
         if record is None:
             return None
@@ -216,7 +228,7 @@ class Learner:
             log.exception("snapshot %s is refused; its policy is learned again from the ledger", version)
             return None
 
-    async def _relearn(self, catalog: CompiledCatalog, policy: str) -> State:
+    async def _relearn(self, catalog: CompiledCatalog, policy: str) -> State | History:
         """A policy's state from every label there is: what the snapshots must always equal."""
         state = empty_state(catalog, policy)
         _fade(state, self._clock())
@@ -242,9 +254,9 @@ Seen = dict[str, Inputs]
 """The recorded inputs of decisions, by id: read once for all policies."""
 
 
-def _fade(state: State, now: datetime) -> bool:
+def _fade(state: State | History, now: datetime) -> bool:
     """Lets a state forget as far as it should by `now`; whether that changed what it knows."""
-    if state.half_life is None:
+    if isinstance(state, History) or state.half_life is None:
         return False
     step = state.half_life / _STEPS_PER_HALF_LIFE
     landmark = now.timestamp() // step * step
@@ -253,7 +265,9 @@ def _fade(state: State, now: datetime) -> bool:
     return moved and bool(state.rows)
 
 
-def _add(state: State, catalog: CompiledCatalog, policy: str, changes: Sequence[Change], seen: Seen) -> bool:
+def _add(
+    state: State | History, catalog: CompiledCatalog, policy: str, changes: Sequence[Change], seen: Seen
+) -> bool:
     """Adds changes to a policy's sums; whether there were any that count."""
     encoder = catalog.encoders[policy]
     arms: list[str] = []

@@ -18,8 +18,7 @@ from typing import TypeVar
 
 from arbitration.catalog.compile import CompiledCatalog
 from arbitration.errors import SnapshotError
-from arbitration.policy.state import State
-from arbitration.snapshot import PRIOR, Snapshot, lineage, serve
+from arbitration.snapshot import PRIOR, Snapshot, lineage, load, serve
 from decision.errors import Rejected
 from decision.publishing import Published, load_published
 from decision.storage.port import Store
@@ -56,6 +55,7 @@ class Live:
         poll_seconds: float = 0.5,
         prepare: Prepare | None = None,
         alarm: Callable[[Mapping[str, str]], None] = lambda refused: None,
+        signing_key: bytes = b"",
     ) -> None:
         """`prepare`: what else has to be made ready for a catalog before it is served; `alarm`: is told after
         every look which snapshots are refused, by policy."""
@@ -66,6 +66,7 @@ class Live:
         self._catalogs: OrderedDict[str, Published] = OrderedDict()
         self._snapshots: OrderedDict[tuple[str, str, str], Snapshot] = OrderedDict()
         self._alarm = alarm
+        self._signing_key = signing_key
         self.refused: dict[str, str] = {}
         self._refreshing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -145,7 +146,7 @@ class Live:
                     raise SnapshotError(f"there is no snapshot {version}")
                 content = record.content
             _remember(
-                self._snapshots, key, await asyncio.to_thread(_load, published, policy, version, content)
+                self._snapshots, key, await asyncio.to_thread(self._load, published, policy, version, content)
             )
         self._snapshots.move_to_end(key)
         return self._snapshots[key]
@@ -164,6 +165,12 @@ class Live:
             return old.snapshots[policy]
         return await self.snapshot(published, policy, PRIOR)
 
+    def _load(self, published: Published, policy: str, version: str, content: bytes | None) -> Snapshot:
+        if content is None:
+            return serve(published.compiled, policy, None, version)
+        hashed = version.rpartition("-")[2]
+        return load(published.compiled, policy, version, content, hashed, self._signing_key)
+
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(self._poll_seconds)
@@ -171,11 +178,6 @@ class Live:
                 await self.refresh()
             except Exception:  # the watch must outlive whatever it meets
                 log.exception("the newest catalog or snapshot could not be loaded; the old one keeps serving")
-
-
-def _load(published: Published, policy: str, version: str, content: bytes | None) -> Snapshot:
-    state = None if content is None else State.from_bytes(content, version.rpartition("-")[2])
-    return serve(published.compiled, policy, state, version)
 
 
 def _remember(cache: OrderedDict[K, V], key: K, value: V) -> None:

@@ -15,7 +15,7 @@ import uvloop
 from decision.api.app import create_app
 from decision.api.context import Context, build, utc_now
 from decision.learner import Learner
-from decision.settings import open_store
+from decision.settings import open_store, signing_key
 from decision.sources.connections import Connections
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,9 @@ def serve(
     timeout_ms: int,
 ) -> None:
     """Serves until SIGINT or SIGTERM; finishes what is in flight first."""
-    context = build(open_store(store_url), connections=connections, timeout_ms=timeout_ms)
+    context = build(
+        open_store(store_url), connections=connections, timeout_ms=timeout_ms, signing_key=signing_key()
+    )
     uvloop.run(_serve(context, store_url, host, port, learner=learner, interval=interval))
 
 
@@ -108,7 +110,7 @@ def learn(store_url: str, interval: float, *, attached: bool) -> None:
 async def _learn(store_url: str, interval: float, *, attached: bool) -> None:
     store = open_store(store_url)
     await store.open()
-    running = asyncio.create_task(Learner(store, utc_now).run(interval))
+    running = asyncio.create_task(Learner(store, utc_now, signing_key()).run(interval))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, running.cancel)

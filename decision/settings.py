@@ -1,11 +1,14 @@
-"""Settings: where the store is. Everything else is an option of the command that needs it."""
+"""Settings: where the store is, and the signing key. Everything else is an option of the command that needs
+it."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from arbitration.errors import SnapshotError
 from decision.errors import StoreUnavailable
 from decision.storage.port import Store
 from decision.storage.sqlite import SqliteStore
@@ -17,6 +20,19 @@ def open_store(url: str) -> Store:
     if scheme != "sqlite" or not rest:
         raise StoreUnavailable(f"'{url}' names no store; write sqlite:PATH")
     return SqliteStore(Path(rest))
+
+
+def signing_key() -> bytes:
+    """What learned snapshots are signed with that hold a pickle: the content of the file that the environment
+    variable DECISION_SIGNING_KEY names; empty where it names none. Raises SnapshotError where it cannot be
+    read."""
+    name = os.environ.get("DECISION_SIGNING_KEY")
+    if not name:
+        return b""
+    try:
+        return Path(name).read_bytes().strip()
+    except OSError as error:
+        raise SnapshotError(f"the signing key {name} cannot be read: {error.strerror}") from error
 
 
 @asynccontextmanager

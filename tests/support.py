@@ -293,6 +293,7 @@ async def running(
     store: Store | None = None,
     poll: float = 60,
     connections: Connections | None = None,
+    signing_key: bytes = b"",
 ) -> AsyncIterator[Service]:
     """A service on the database at `path`; `connections`: to the
     sources of its catalog. Errors nobody handled become replies, as on a real server."""
@@ -304,6 +305,7 @@ async def running(
         poll_seconds=poll,
         connections=connections,
         timeout_ms=5_000,  # a busy machine must not make knowledge go missing
+        signing_key=signing_key,
     )
     app = create_app(context)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from arbitration.catalog.scalars import DurationText, Finite, Id, Name, NotNegative, Positive, Share
+from arbitration.catalog.mabwiser import LearningPolicy, Linear, NeighborhoodPolicy, refusal
+from arbitration.catalog.scalars import (
+    DurationText,
+    Finite,
+    Id,
+    Name,
+    NotNegative,
+    Positive,
+    Share,
+    duration,
+)
 
 
 class _Part(BaseModel):
@@ -82,6 +93,12 @@ class Challenger(_Part):
         return self
 
 
+def _some_time(text: str) -> str:
+    if not duration(text):
+        raise ValueError("a half-life of no time forgets everything")
+    return text
+
+
 class _Policy(_Part):
     """What all policies share.
 
@@ -99,7 +116,7 @@ class _Policy(_Part):
     id: Id
     features: Annotated[tuple[Name, ...], Field(strict=False)] | None = None
     floor: Share = 0.02
-    half_life: DurationText | None = None
+    half_life: Annotated[DurationText, AfterValidator(_some_time)] | None = None
     value_scale: Positive | None = None
     apprentice: NotNegative = 0.0
     challengers: Annotated[tuple[Challenger, ...], Field(strict=False)] = ()
@@ -153,4 +170,41 @@ class UCB(Bayesian):
     alpha: NotNegative = 1.0
 
 
-Policy = Annotated[Thompson | EpsilonGreedy | Softmax | SquareCB | UCB, Field(discriminator="strategy")]
+class Mabwiser(_Policy):
+    """A policy of the MABWiser library, by its names and parameters (`arbitration.catalog.mabwiser`).
+
+    A learning policy that takes no context, without a `neighborhood_policy`, uses no features. `history`: how
+    many events, the newest, a neighbourhood policy is trained on; this is how it forgets.
+    """
+
+    library: Literal["mabwiser"]
+    learning_policy: LearningPolicy
+    neighborhood_policy: NeighborhoodPolicy | None = None
+    history: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+
+    @model_validator(mode="after")
+    def _one_of_its_own(self) -> Mabwiser:
+        if (message := refusal(self.learning_policy, self.neighborhood_policy)) is not None:
+            raise ValueError(message)
+        if self.neighborhood_policy is None:
+            if not isinstance(self.learning_policy, Linear):
+                object.__setattr__(self, "features", ())  # the model is frozen, for all others
+        elif self.features == ():
+            raise ValueError("features: a neighborhood_policy needs features to tell who is near")
+        elif self.half_life is not None:
+            raise ValueError("half_life: a neighborhood_policy forgets by its history instead")
+        return self
+
+
+Ours = Annotated[Thompson | EpsilonGreedy | Softmax | SquareCB | UCB, Field(discriminator="strategy")]
+
+
+def _origin(policy: object) -> str:
+    named = "library" in policy if isinstance(policy, Mapping) else hasattr(policy, "library")
+    return "mabwiser" if named else "ours"
+
+
+Policy = Annotated[
+    Annotated[Ours, Tag("ours")] | Annotated[Mabwiser, Tag("mabwiser")], Discriminator(_origin)
+]
+"""One of ours, which has a `strategy`, or one of a `library`."""

@@ -11,8 +11,17 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from arbitration.catalog.learning import UCB, EpsilonGreedy, Policy, Softmax, SquareCB, Thompson
-from arbitration.policy.thompson import best_of_normals
+from arbitration.catalog import mabwiser
+from arbitration.catalog.learning import (
+    UCB,
+    EpsilonGreedy,
+    Mabwiser,
+    Policy,
+    Softmax,
+    SquareCB,
+    Thompson,
+)
+from arbitration.policy.thompson import best_of_betas, best_of_normals
 
 Floats = npt.NDArray[np.float64]
 
@@ -40,9 +49,44 @@ def selection_probabilities(policy: Policy, mean: Floats, sd: Floats, weight: Fl
             chosen = _inverse_gap(propensity(mean) * weight, policy.gamma)
         case UCB():
             chosen = _shared(np.maximum(mean + policy.alpha * sd, 0.0) * weight)
+        case Mabwiser():
+            chosen = _of_mabwiser(policy.learning_policy, mean, sd, weight)
     mixed: Floats = (1 - policy.floor) * chosen + policy.floor / len(mean)
     mixed /= mixed.sum()
     return mixed
+
+
+def _of_mabwiser(policy: mabwiser.LearningPolicy, mean: Floats, sd: Floats, weight: Floats) -> Floats:
+    """What MABWiser would choose of the eligible arms, as probabilities, priorities in place of its means.
+
+    A negative sd says that the neighbourhood is empty, and is minus the probability that the author gave the
+    arm for this case.
+    """
+    if (sd < 0).any():
+        return _proportional(np.maximum(-sd, 0.0))
+    priority = np.maximum(mean, 0.0) * weight
+    match policy:
+        case mabwiser.EpsilonGreedy() | mabwiser.LinGreedy():
+            return (1 - policy.epsilon) * _shared(priority) + policy.epsilon / len(mean)
+        case mabwiser.Popularity():
+            return _proportional(priority)
+        case mabwiser.Random():
+            return np.full(len(mean), 1 / len(mean))
+        case mabwiser.Softmax():
+            # In units of the greatest weight: at equal weights MABWiser's softmax of the means.
+            share = priority / (weight.max() or 1.0)
+            return _proportional(np.exp((share - share.max()) / policy.tau))
+        case mabwiser.ThompsonSampling():
+            return best_of_betas(mean, sd, weight)
+        case mabwiser.UCB1() | mabwiser.LinUCB():
+            return _shared(np.maximum(mean + policy.alpha * sd, 0.0) * weight)
+        case mabwiser.LinTS():
+            return best_of_normals(priority, policy.alpha * sd * weight)
+
+
+def _proportional(score: Floats) -> Floats:
+    total = score.sum()
+    return score / total if total > 0 else np.full(len(score), 1 / len(score))
 
 
 def _shared(score: Floats) -> Floats:

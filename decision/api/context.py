@@ -63,11 +63,12 @@ def build(
     poll_seconds: float = 0.5,
     connections: Connections | None = None,
     timeout_ms: int = TIMEOUT_MS,
+    signing_key: bytes = b"",
 ) -> Context:
     """Puts the parts together around a store."""
     metrics = Metrics()
     sources = Sources(connections or {}, metrics.source_called)
-    live = Live(store, poll_seconds, sources.prepare, metrics.snapshots_refused)
+    live = Live(store, poll_seconds, sources.prepare, metrics.snapshots_refused, signing_key)
     gatherer = Gatherer(store, sources)
     return Context(
         store,

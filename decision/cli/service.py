@@ -94,7 +94,7 @@ def replay(
 async def _replay(url: str, decision_id: str) -> Replayed:
     from decision.live import Live
     from decision.replaying import Replaying
-    from decision.settings import opened
+    from decision.settings import opened, signing_key
 
     async with opened(url, existing=True) as store:
-        return await Replaying(store, Live(store)).replay(decision_id)
+        return await Replaying(store, Live(store, signing_key=signing_key())).replay(decision_id)

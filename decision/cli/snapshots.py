@@ -28,10 +28,10 @@ async def _pinning(url: str) -> AsyncIterator[Pinning]:
     from decision.api.context import utc_now
     from decision.live import Live
     from decision.pinning import Pinning
-    from decision.settings import opened
+    from decision.settings import opened, signing_key
 
     async with opened(url, existing=True) as store:
-        live = Live(store)
+        live = Live(store, signing_key=signing_key())
         await live.refresh()
         yield Pinning(store, live, utc_now)
 

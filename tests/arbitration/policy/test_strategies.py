@@ -14,10 +14,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import ndtr
 
-from arbitration.catalog.learning import UCB, EpsilonGreedy, Policy, Softmax, SquareCB, Thompson
+from arbitration.catalog.learning import (
+    UCB,
+    EpsilonGreedy,
+    Mabwiser,
+    Policy,
+    Softmax,
+    SquareCB,
+    Thompson,
+)
 from arbitration.policy.strategies import propensity, selection_probabilities
 
 Floats = npt.NDArray[np.float64]
+
+
+LIBRARY = ("EpsilonGreedy", "Popularity", "Softmax", "ThompsonSampling", "UCB1")
+LIBRARY += ("LinGreedy", "LinTS", "LinUCB")  # and Random, which heeds nothing
 
 
 def all_policies(floor: float) -> list[Policy]:
@@ -27,10 +39,22 @@ def all_policies(floor: float) -> list[Policy]:
         Softmax(id="p", strategy="softmax", floor=floor),
         SquareCB(id="p", strategy="squarecb", floor=floor),
         UCB(id="p", strategy="ucb", floor=floor),
+        *(library(name, floor) for name in LIBRARY),
     ]
 
 
-NAMES = [policy.strategy for policy in all_policies(0.0)]
+def library(name: str, floor: float = 0.0, **parameters: float) -> Mabwiser:
+    learning = {"name": name, **parameters}
+    return Mabwiser.model_validate(
+        {"id": "p", "library": "mabwiser", "learning_policy": learning, "floor": floor}
+    )
+
+
+def named(policy: Policy) -> str:
+    return policy.learning_policy.name if isinstance(policy, Mabwiser) else policy.strategy
+
+
+NAMES = [named(policy) for policy in all_policies(0.0)]
 
 
 def chances(
@@ -84,6 +108,36 @@ def test_ucb_by_hand() -> None:
     assert chances(greedy, [0.3, 0.1], [0.01, 0.2]) == [1.0, 0.0]
 
 
+def test_the_librarys_by_hand() -> None:
+    mean, sd, weight = [0.4, 0.1, -0.3], [0.1, 0.3, 0.1], [10.0, 20.0, 30.0]
+    for name in ("EpsilonGreedy", "LinGreedy"):
+        found = chances(library(name, epsilon=0.3), mean, sd, weight)
+        assert found == pytest.approx([0.8, 0.1, 0.1])
+    assert chances(library("Popularity"), mean, sd, weight) == pytest.approx([4 / 6, 2 / 6, 0])
+    assert chances(library("Random"), mean, sd, weight) == pytest.approx([1 / 3] * 3)
+    raised = np.exp(np.array([4.0, 2.0, 0.0]) / 30 / 0.1)  # priorities, in units of the greatest weight
+    found = chances(library("Softmax", tau=0.1), mean, sd, weight)
+    assert found == pytest.approx((raised / raised.sum()).tolist())
+    for name in ("UCB1", "LinUCB"):  # 4 and 2, then 5 and 8, then (2 - .3) × 30
+        assert chances(library(name, alpha=0.0), mean, sd, weight) == [1, 0, 0]
+        assert chances(library(name, alpha=1.0), mean, sd, weight) == [0, 1, 0]
+        assert chances(library(name, alpha=20.0), mean, sd, weight) == [0, 1, 0]
+    expected = float(ndtr((0.3 * 2 - 0.1 * 5) / math.hypot(2 * 0.1 * 2, 2 * 0.05 * 5)))
+    found = chances(library("LinTS", alpha=2.0), [0.3, 0.1], [0.1, 0.05], [2.0, 5.0])
+    assert found == pytest.approx([expected, 1 - expected], abs=1e-9)
+    # 2 X of X uniform on 0..1 against Y of Beta(2, 1): P(2 X > Y) = 1 - E[Y] / 2.
+    found = chances(library("ThompsonSampling"), [1 / 2, 2 / 3], [12**-0.5, 18**-0.5], [2.0, 1.0])
+    assert found == pytest.approx([2 / 3, 1 / 3], abs=1e-9)
+
+
+@pytest.mark.parametrize("name", [*LIBRARY, "Random"])
+def test_the_authors_probabilities_of_an_empty_neighbourhood(name: str) -> None:
+    found = chances(library(name, floor=0.3), [0.0] * 3, [-0.5, 0.0, -0.25], [1.0, 2.0, 9.0])
+    assert found == pytest.approx([0.7 * 2 / 3 + 0.1, 0.1, 0.7 / 3 + 0.1])
+    alike = chances(library(name), [0.0] * 3, [0.0] * 3, [1.0, 2.0, 9.0])
+    assert alike == pytest.approx([1 / 3] * 3)
+
+
 @pytest.mark.parametrize("policy", all_policies(0.0), ids=NAMES)
 def test_a_negative_mean_does_not_make_worth_a_fault(policy: Policy) -> None:
     # Of two arms that nobody takes, the dearer one is not the worse one; and nothing beats worth something.
@@ -129,7 +183,7 @@ def test_where_nothing_is_worth_anything_all_are_alike(policy: Policy) -> None:
 def test_an_arm_of_no_weight_is_the_least_likely(policy: Policy) -> None:
     found = chances(policy, [0.9, 0.5, 0.4], [0.05] * 3, [0.0, 1.0, 1.0])
     assert found[0] == min(found)
-    if policy.strategy in ("thompson", "ucb"):
+    if named(policy) in ("thompson", "ucb", "LinTS", "UCB1", "LinUCB"):
         assert found[0] == pytest.approx(0, abs=1e-9)
 
 
@@ -149,7 +203,7 @@ _numbers = st.tuples(st.floats(-2, 2), st.floats(0, 2), st.one_of(st.just(0.0), 
 def test_what_holds_of_every_strategy(
     name: str, floor: float, arms: list[tuple[float, float, float]], random: object
 ) -> None:
-    policy = next(policy for policy in all_policies(floor) if policy.strategy == name)
+    policy = next(policy for policy in all_policies(floor) if named(policy) == name)
     mean, sd, weight = (list(part) for part in zip(*arms, strict=True))
     found = chances(policy, mean, sd, weight)
     assert sum(found) == pytest.approx(1, abs=1e-12)

@@ -18,6 +18,7 @@ from arbitration.catalog.limits import QUIET_HOURS
 from arbitration.catalog.scalars import DECIMALS
 from arbitration.contact import ALL
 from arbitration.decide import Decision, Floats, Indices, Slate, decide, requested
+from arbitration.errors import SnapshotError
 from arbitration.facts import REQUEST, personal, rfc3339, to_json
 from arbitration.inputs import Inputs
 from arbitration.policy.strategies import propensity
@@ -70,15 +71,20 @@ def explain(decision: Decision, catalog: CompiledCatalog) -> dict[str, Any]:
 
 def shadows(inputs: Inputs, catalog: CompiledCatalog, snapshots: Snapshots) -> list[dict[str, Any]]:
     """What each shadow of the champions that decided would have done with the same inputs: for each placement
-    what it ranked, in the shape of `explain`."""
+    what it ranked, in the shape of `explain`; or why its snapshot cannot be used any more (`unavailable`)."""
     if inputs.objects:
         return []
     asked = {candidates.policy.id: candidates.policy for candidates, _ in requested(inputs, catalog)}
-    found = []
+    found: list[dict[str, Any]] = []
     for champion in asked.values():
         for each in (challenger.policy for challenger in champion.challengers if challenger.shadow):
             assigned = {**inputs.assigned, champion.id: each}
-            decision = decide(replace(inputs, assigned=assigned), catalog, snapshots)
+            try:
+                decision = decide(replace(inputs, assigned=assigned), catalog, snapshots)
+            except SnapshotError as error:
+                lost = {"policy": each, "snapshot": snapshots[each].version, "unavailable": str(error)}
+                found.append({**lost, "placement": None, "ranked": []})
+                continue
             explained = explain(decision, catalog)["placements"]
             found += [
                 {

@@ -9,7 +9,7 @@ KDD 2020, "Counterfactual evaluation of slate recommendations with sequential re
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,16 +19,19 @@ from arbitration.decide import Decision, Field, Floats, Indices, Slot, decide_by
 from arbitration.inputs import Inputs
 from arbitration.snapshot import Snapshots
 
+Chances = Mapping[tuple[str, str], float]
+"""Selection probabilities of a draw, by (placement, treatment)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pick:
     """One pick of a decision. `rank` counts from 1 within the placement. `chances`: the selection probability
-    of every arm that could have been picked by that draw, by (placement, treatment)."""
+    of every arm that could have been picked by that draw."""
 
     placement: str
     rank: int
     treatment: str
-    chances: dict[tuple[str, str], float] = field(repr=False)
+    chances: Chances = field(repr=False)
 
     @property
     def probability(self) -> float:
@@ -45,13 +48,16 @@ class Followed:
     empty only of this pick and the rest of its placement: what comes in other placements is followed on, as
     if the pick did not matter to them. `supported`: how much of what the other would do at this draw, given
     the picks before, the logging procedure might have done as well; nan where it does not get there.
-    `more`: how many placements it would go on to fill where the log ends: nothing is known of that.
+    `chances`: per pick, the other's selection probability of every arm it could pick at this draw, as in
+    `Pick`; None where it does not get there. `more`: the same of each placement it would go on to fill where
+    the log ends: nothing is known of what comes of that.
     """
 
     logging: Floats
     target: Floats
     supported: Floats
-    more: int
+    chances: tuple[Chances | None, ...]
+    more: tuple[Chances, ...]
 
 
 def picks(decision: Decision) -> list[Pick]:
@@ -67,11 +73,13 @@ def picks(decision: Decision) -> list[Pick]:
 def _pick(candidates: Candidates, slot: Slot, rank: int, decision: Decision) -> Pick:
     arms = {slate.candidates.placement.id: slate.candidates.arms for slate in decision.slates}
     here = candidates.placement.id
-    parts = ((here, slot.pool, slot.probabilities), *slot.rivals)
+    parts = {here: (slot.pool, slot.probabilities)}
+    parts |= {placement: (pool, probabilities) for placement, pool, probabilities in slot.rivals}
     chances = {
-        (placement, arms[placement][arm].treatment.id): float(chance)
-        for placement, pool, probabilities in parts
-        for arm, chance in zip(pool, probabilities, strict=True)
+        (placement, of[arm].treatment.id): float(chance)
+        for placement, of in arms.items()
+        if placement in parts
+        for arm, chance in zip(*parts[placement], strict=True)
     }
     return Pick(here, rank, candidates.arms[int(slot.pool[slot.picked])].treatment.id, chances)
 
@@ -94,8 +102,9 @@ class _Follower:
         self._own = np.zeros(len(logged))
         self._supported = np.full(len(logged), np.nan)
         self._reached = np.zeros(len(logged), dtype=np.bool_)
+        self._chances: list[Chances | None] = [None] * len(logged)
         self._lost = False
-        self._more = 0
+        self._more: list[Chances] = []
 
     def choose(
         self, draw: int, fields: Sequence[Field], pools: Sequence[Indices], chances: Floats
@@ -104,20 +113,21 @@ class _Follower:
         if self._lost:
             return None
         number = self._number(fields[0]) if draw or not self._joint else 0 if self._logged else None
+        possible = dict(zip(_names(fields, pools), chances.tolist(), strict=True))
         if number is None:
-            self._more += 1
+            self._more.append(possible)
             return None
         pick = self._logged[number]
-        names = list(_names(fields, pools))
-        possible = [chance for name, chance in zip(names, chances, strict=True) if pick.chances.get(name)]
         self._reached[number] = True
-        self._supported[number] = min(float(sum(possible)), 1.0)
-        if (pick.placement, pick.treatment) not in names:
+        self._chances[number] = possible
+        shared = (chance for name, chance in possible.items() if pick.chances.get(name))
+        self._supported[number] = min(sum(shared), 1.0)
+        named = (pick.placement, pick.treatment)
+        if named not in possible:
             self._lost = True
             return None
-        picked = names.index((pick.placement, pick.treatment))
-        self._own[number] = chances[picked]
-        return picked
+        self._own[number] = possible[named]
+        return list(possible).index(named)
 
     def _number(self, where: Field) -> int | None:
         return self._at.get((where.candidates.placement.id, len(where.slots) + 1))
@@ -130,7 +140,7 @@ class _Follower:
             self._reached, 1.0, own
         )
         target = np.multiply.accumulate(np.where(self._reached, self._own, 1.0)) * self._reached
-        return Followed(logging, target, self._supported, self._more)
+        return Followed(logging, target, self._supported, tuple(self._chances), tuple(self._more))
 
 
 def _names(fields: Sequence[Field], pools: Sequence[Indices]) -> Iterator[tuple[str, str]]:

@@ -34,21 +34,24 @@ def label_of(
     decision, in any order.
 
     The contact is the decision itself, where the channel says so and it was not deferred, or the first thing
-    heard of the item. A reported silence counts only where nothing else was heard.
+    heard of the item. A reported silence counts only where nothing else was heard. Whatever a caller's clock
+    says, nothing occurred before the decision.
     """
     if decision.mode != "live":
         return None
     corrected = {response.corrects for response in responses}
     heard = sorted(
         (each for each in responses if each.treatment == treatment and each.response_id not in corrected),
-        key=lambda each: (each.occurred_at, each.received_at, each.response_id),
+        key=lambda each: (max(each.occurred_at, decision.decided_at), each.received_at, each.response_id),
     )
     answers = [each for each in heard if each.outcome != "impression"]
     said = [each for each in answers if each.outcome != SILENCE] or answers[:1]
     if said:
         outcomes = tuple((each.outcome, each.value) for each in said)
         return Label(decision.decision_id, treatment, outcomes, None)
-    contacts = [each.occurred_at for each in responses if each.treatment == treatment]
+    contacts = [
+        max(each.occurred_at, decision.decided_at) for each in responses if each.treatment == treatment
+    ]
     if channel.contact == "decision" and decision.activation != "deferred":
         contacts.append(decision.decided_at)
     if not contacts:

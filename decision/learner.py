@@ -88,7 +88,7 @@ class Learner:
 
     def _events(self) -> float:
         states = self._learned.states.values() if self._learned is not None else ()
-        return max((float(each.count.sum()) for each in states if isinstance(each, State)), default=0.0)
+        return max((_events(state) for state in states), default=0.0)
 
     async def step(self, limit: int = BATCH) -> int:
         """Reads at most `limit` new decisions and responses, and learns what they say.
@@ -117,9 +117,14 @@ class Learner:
             return 0
         labels, changes = await self._judge(decisions, responses, due, erasures, now)
         seen: Seen = {}
-        for policy, state in learned.states.items():
-            if _add(state, learned.catalog, policy, changes, seen):
-                learned.stale.add(policy)
+        for policy, state in list(learned.states.items()):
+            try:
+                if _add(state, learned.catalog, policy, changes, seen):
+                    learned.stale.add(policy)
+            except SnapshotError:
+                log.exception("policy %s cannot learn this; it is learned again from the ledger", policy)
+                del learned.states[policy]
+        learned.stale &= learned.states.keys()
         made = [await self._saved(learned, policy, now) for policy in sorted(learned.stale)]
         snapshots = [record for record in made if record is not None]
         lineages = [lineage(learned.catalog, policy) for policy in learned.states]
@@ -151,7 +156,7 @@ class Learner:
         moved += erasures
         by_id |= await self._store.decisions([name for name in dict.fromkeys(moved) if name not in by_id])
         ids = list(by_id)
-        erased = await self._store.erased(ids)
+        erased, pending = await self._store.erased(ids), set(erasures)
         before = await self._store.labels(ids)
         heard: dict[str, list[ResponseRecord]] = {id: [] for id in ids}
         for response in await self._store.responses(ids):
@@ -172,7 +177,7 @@ class Learner:
         changes += [
             Change(by_id[id], treatment, label.outcomes, None)
             for (id, treatment), label in before.items()
-            if id in erased
+            if id in pending  # each just once: with its labels removed
         ]
         return list(labels.values()), changes
 
@@ -196,7 +201,9 @@ class Learner:
         learned.states = {
             policy: state
             for policy, state in learned.states.items()
-            if policy in catalog.policies and state.fingerprint == fingerprint(catalog, policy)
+            if policy in catalog.policies
+            and state.fingerprint == fingerprint(catalog, policy)
+            and not self._worn(state)
         }
         for policy in catalog.policies:
             if policy not in learned.states:
@@ -217,6 +224,14 @@ class Learner:
             return None
         # Policies may have learned the same; their snapshots are still two.
         return SnapshotRecord(f"{policy}-{version}", lineage(learned.catalog, policy), now, content)
+
+    def _worn(self, state: State | History) -> bool:
+        """Whether it has to be learned again: too much was taken back of what it held, or the clock was set
+        back by more than what has faded can be unfaded for."""
+        if isinstance(state, History):
+            return state.exhausted
+        ahead = state.landmark - self._clock().timestamp()
+        return state.half_life is not None and ahead > state.half_life
 
     async def _restored(self, version: str | None) -> State | None:
         record = None if version is None else await self._store.snapshot(version)
@@ -252,6 +267,11 @@ class Learner:
 
 Seen = dict[str, Inputs]
 """The recorded inputs of decisions, by id: read once for all policies."""
+
+
+def _events(state: State | History) -> float:
+    """How many events a state holds; those kept one by one make larger snapshots, and count tenfold."""
+    return 10.0 * len(state) if isinstance(state, History) else float(state.count.sum())
 
 
 def _fade(state: State | History, now: datetime) -> bool:

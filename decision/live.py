@@ -160,9 +160,17 @@ class Live:
             refused[policy] = version
             if self.refused.get(policy) != version:  # it is tried at every poll, as it may be mended
                 log.exception("snapshot %s of policy %s is refused", version, policy)
-        old = self._serving
-        if old is not None and old.published.version == published.version and policy in old.snapshots:
-            return old.snapshots[policy]
+        line, old = lineage(published.compiled, policy), self._serving
+        before = [at for at, _ in await self._store.snapshots(line, _REMEMBERED) if at != version]
+        if old is not None and policy in old.snapshots:
+            before.insert(0, old.snapshots[policy].version)
+        for candidate in before:
+            if candidate in (PRIOR, version):
+                continue
+            try:
+                return await self.snapshot(published, policy, candidate)
+            except SnapshotError:  # of another lineage, or damaged too
+                log.warning("nor can snapshot %s of policy %s be served", candidate, policy)
         return await self.snapshot(published, policy, PRIOR)
 
     def _load(self, published: Published, policy: str, version: str, content: bytes | None) -> Snapshot:

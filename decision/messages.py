@@ -306,12 +306,14 @@ class PlacementExplanation(Reply):
 
 
 class ShadowReply(Reply):
-    """What a shadow of the policy that decided would have done in a placement."""
+    """What a shadow of the policy that decided would have done in a placement, or why that cannot be told any
+    more."""
 
     policy: str
     snapshot: str
-    placement: str
+    placement: str | None
     ranked: list[RankedArm]
+    unavailable: str | None = None
 
 
 class KnownFact(Reply):

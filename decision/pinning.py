@@ -55,17 +55,20 @@ class Pinning:
 
     async def served(self) -> list[PolicyServed]:
         """Every policy, in the catalog's order."""
-        pins, serving = await self._store.pins(), self._live.serving
+        pins, newest, serving = (
+            await self._store.pins(),
+            await self._store.newest_snapshots(),
+            self._live.serving,
+        )
         found = []
         for policy in serving.published.compiled.policies:
             line = lineage(serving.published.compiled, policy)
-            versions = await self._store.snapshots(line, 1)
             snapshot = serving.snapshots[policy]
             found.append(
                 PolicyServed(
                     policy,
                     snapshot.version,
-                    versions[0][0] if versions else PRIOR,
+                    newest.get(line, PRIOR),
                     pins.get(line),
                     self._live.refused.get(policy),
                     snapshot.learned,
@@ -90,6 +93,7 @@ class Pinning:
         """Pins the snapshot made before the one that is served; its version. Raises Rejected (409) where
         there is none."""
         served = self._live.serving.snapshots[self._known(policy)].version
+        served = self._live.refused.get(policy, served)
         versions = [version for version, _ in await self._store.snapshots(self._lineage(policy), LISTED)]
         before = versions[versions.index(served) + 1 :] if served in versions else []
         if not before:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from arbitration.decide import Decision, decide
+from arbitration.errors import SnapshotError
 from arbitration.explain import explain, shadows
-from arbitration.snapshot import Snapshots
+from arbitration.snapshot import Floats, Snapshot, Snapshots
 from decision.deciding import read_recorded
 from decision.errors import FieldError, Rejected
 from decision.live import Live
@@ -40,28 +41,60 @@ class Replaying:
         return record
 
     async def replay(self, decision_id: str) -> Replayed:
-        """Makes the decision again from what was recorded, with the versions of then."""
+        """Makes the decision again from what was recorded, with the versions of then. Raises Rejected (410)
+        where what the decision was made with cannot be used any more."""
         record = await self.record(decision_id)
-        decision, published, _ = await self._again(record)
-        reply = reply_bytes(decision, published, read_recorded(record.inputs).asked)
+        again = await _available(self._live, record)
+        reply = reply_bytes(again.decision, again.published, read_recorded(record.inputs).asked)
         return Replayed(reply == record.reply, reply)
 
     async def explanation(self, decision_id: str) -> dict[str, Any]:
-        """Why it came out as it did, and what the shadows of then would have done."""
-        decision, published, snapshots = await self._again(await self.record(decision_id))
-        explained = explain(decision, published.compiled)
-        if found := shadows(decision.inputs, published.compiled, snapshots):
+        """Why it came out as it did, and what the shadows of then would have done. Raises as `replay`."""
+        again = await _available(self._live, await self.record(decision_id))
+        explained = explain(again.decision, again.published.compiled)
+        if found := shadows(again.decision.inputs, again.published.compiled, again.snapshots):
             explained["shadows"] = found
         return explained
 
-    async def _again(self, record: DecisionRecord) -> tuple[Decision, Published, Snapshots]:
-        published = await self._live.published(record.catalog_version)
-        snapshots = {
-            policy: await self._live.snapshot(published, policy, version)
-            for policy, version in record.snapshots.items()
-        }
-        return (
-            decide(read_recorded(record.inputs).inputs, published.compiled, snapshots),
-            published,
-            snapshots,
-        )
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """A recorded decision, made again with the catalog and the snapshots of then."""
+
+    decision: Decision
+    published: Published
+    snapshots: Snapshots
+
+
+async def made_again(live: Live, record: DecisionRecord) -> Again:
+    """Makes a decision again. Raises SnapshotError where a snapshot that it was made with cannot be used any
+    more; that of a shadow may be missing."""
+    published = await live.published(record.catalog_version)
+    snapshots = {}
+    for policy, version in record.snapshots.items():
+        try:
+            snapshots[policy] = await live.snapshot(published, policy, version)
+        except SnapshotError as error:
+            snapshots[policy] = Snapshot(version, _Lost(str(error)))
+    decision = decide(read_recorded(record.inputs).inputs, published.compiled, snapshots)
+    return Again(decision, published, snapshots)
+
+
+class _Lost:
+    """Stands in for a snapshot that cannot be used, until somebody needs it."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    def score(self, x: Floats, first: int, stop: int) -> tuple[Floats, Floats]:
+        """Raises SnapshotError."""
+        raise SnapshotError(self._reason)
+
+
+async def _available(live: Live, record: DecisionRecord) -> Again:
+    try:
+        return await made_again(live, record)
+    except SnapshotError as error:
+        fault = FieldError("decision_id", "snapshot_unavailable", str(error))
+        detail = "What this decision was made with cannot be used any more."
+        raise Rejected(410, "snapshot_unavailable", detail, [fault]) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
@@ -80,7 +81,8 @@ Feature = Annotated[
 
 class Challenger(_Part):
     """A policy that is tried beside the one that names it: it decides for a `share` of the customers, always
-    the same ones, or, as a `shadow`, for nobody: what it would have done can be seen and judged."""
+    the same ones (a visitor who becomes known may change sides, once), or, as a `shadow`, for nobody: what it
+    would have done can be seen and judged."""
 
     policy: Id
     share: Share | None = None
@@ -93,9 +95,13 @@ class Challenger(_Part):
         return self
 
 
-def _some_time(text: str) -> str:
-    if not duration(text):
-        raise ValueError("a half-life of no time forgets everything")
+_SHORTEST_HALF_LIFE = timedelta(hours=1)
+
+
+def _long_enough(text: str) -> str:
+    # Clocks differ: what is some half-lives ahead must still be a number.
+    if duration(text) < _SHORTEST_HALF_LIFE:
+        raise ValueError("a half-life is at least an hour")
     return text
 
 
@@ -116,7 +122,7 @@ class _Policy(_Part):
     id: Id
     features: Annotated[tuple[Name, ...], Field(strict=False)] | None = None
     floor: Share = 0.02
-    half_life: Annotated[DurationText, AfterValidator(_some_time)] | None = None
+    half_life: Annotated[DurationText, AfterValidator(_long_enough)] | None = None
     value_scale: Positive | None = None
     apprentice: NotNegative = 0.0
     challengers: Annotated[tuple[Challenger, ...], Field(strict=False)] = ()

@@ -106,7 +106,7 @@ def _warmed(
         _, family = np.unique([repr(name) for name in near], return_inverse=True)
         of_others = [_totals(part, family)[family] - part for part in sums]
         # What was taken back again leaves rounding behind, not events.
-        brings = left & (of_others[3] > 0.5)
+        brings = left & (of_others[3] > 1e-6)
         share = np.minimum(warm_start, of_others[3][brings]) / of_others[3][brings]
         for part, others in zip(warmed, of_others, strict=True):
             part[brings] += others[brings] * share.reshape(-1, *[1] * (part.ndim - 1))

@@ -94,7 +94,7 @@ async def get_decision(decision_id: DecisionId, parts: Parts) -> Response:
     "/decisions/{decision_id}/replay",
     operation_id="replayDecision",
     response_model=ReplayReply,
-    responses=documented(404),
+    responses=documented(404, 410),
 )
 async def replay(decision_id: DecisionId, parts: Parts) -> Response:
     """Makes the decision again from its recorded inputs and versions, and compares the bytes."""
@@ -106,7 +106,7 @@ async def replay(decision_id: DecisionId, parts: Parts) -> Response:
     "/decisions/{decision_id}/explanation",
     operation_id="explainDecision",
     response_model=ExplanationReply,
-    responses=documented(404),
+    responses=documented(404, 410),
 )
 async def explanation(decision_id: DecisionId, parts: Parts) -> Response:
     """Why it came out so: the funnel, each removed arm with its rule, each remaining one with its numbers."""

@@ -373,7 +373,7 @@ class Profiles(Protocol):
         """Removes profile, identities, and the stops of the customer's id, merged ids and pseudonyms.
 
         These still name this customer, and its decisions so far are not learned from any more (see
-        `Learning.erasures`). False if there was no profile.
+        `Learning.erasures`). False if there was neither a profile nor a decision to erase.
         """
 
 
@@ -496,6 +496,9 @@ class Learning(Protocol):
         """The snapshot version to serve of each lineage: the pinned one, or else the newest, whether it is
         still learned or not."""
 
+    async def newest_snapshots(self) -> dict[str, str]:
+        """The newest of each lineage, pinned or not."""
+
     async def current_snapshots(self) -> dict[str, str]:
         """Those of them that hold everything up to the learner's cursor."""
 
@@ -503,7 +506,8 @@ class Learning(Protocol):
         """One snapshot."""
 
     async def snapshots(self, lineage: str, limit: int) -> list[tuple[str, datetime]]:
-        """The versions there are of a lineage and when they were made, the newest first."""
+        """The versions there are of a lineage and when each was first made, the one that was last the newest
+        first."""
 
     async def pins(self) -> dict[str, str]:
         """The pinned version of each lineage that has one."""

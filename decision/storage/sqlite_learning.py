@@ -42,6 +42,9 @@ class SqliteLearning(Connections):
             )
         )
 
+    async def newest_snapshots(self) -> dict[str, str]:
+        return dict(self._read("SELECT lineage, version FROM live_snapshots ORDER BY lineage"))
+
     async def current_snapshots(self) -> dict[str, str]:
         return dict(
             self._read(
@@ -56,7 +59,8 @@ class SqliteLearning(Connections):
 
     async def snapshots(self, lineage: str, limit: int) -> list[tuple[str, datetime]]:
         found = self._read(
-            "SELECT version, created_at FROM snapshots WHERE lineage = ? ORDER BY seq DESC LIMIT ?",
+            "SELECT version, created_at FROM snapshots WHERE lineage = ?"
+            " ORDER BY rounds DESC, seq DESC LIMIT ?",
             (lineage, limit),
         )
         return [(version, rows.moment(created)) for version, created in found]
@@ -224,9 +228,9 @@ def _keep(connection: sqlite3.Connection, record: SnapshotRecord, rounds: int) -
     """Stores a snapshot and makes it its lineage's newest. One stored before is written anew: should it
     have been damaged, it is whole again."""
     stored = connection.execute(
-        f"INSERT INTO snapshots ({_SNAPSHOT}) VALUES (?, ?, ?, ?) ON CONFLICT (version) DO UPDATE"
-        " SET content = excluded.content WHERE lineage = excluded.lineage",
-        rows.snapshot_row(record),
+        f"INSERT INTO snapshots ({_SNAPSHOT}, rounds) VALUES (?, ?, ?, ?, ?) ON CONFLICT (version) DO UPDATE"
+        " SET content = excluded.content, rounds = excluded.rounds WHERE lineage = excluded.lineage",
+        (*rows.snapshot_row(record), rounds),
     ).rowcount
     if not stored:
         raise Conflict("snapshots", f"snapshot {record.version} is of another lineage")

@@ -121,13 +121,13 @@ def _delete(customer_id: str, connection: sqlite3.Connection) -> bool:
     connection.execute("DELETE FROM identities WHERE customer_id = ?", (id,))
     named = "(SELECT ?1 UNION ALL SELECT customer_id FROM merges WHERE survivor = ?1)"
     connection.execute(f"DELETE FROM stops WHERE customer_id IN {named}", (id,))
-    connection.execute(
+    erased = connection.execute(
         "INSERT INTO erasures (decision_id)"
         f" SELECT decision_id FROM decisions WHERE customer_id IN {named} AND mode = 'live'"
         " ON CONFLICT DO NOTHING",
         (id,),
-    )
-    return connection.execute("DELETE FROM customers WHERE customer_id = ?", (id,)).rowcount == 1
+    ).rowcount
+    return connection.execute("DELETE FROM customers WHERE customer_id = ?", (id,)).rowcount + erased > 0
 
 
 def _identify(connection: sqlite3.Connection, owned: Sequence[tuple[str, Identity]], at: int) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import orjson
 import pytest
 from support import catalog_document, running
 
+from arbitration.errors import NextBestActionError
 from decision.cli import app
 from decision.errors import Rejected
 
@@ -50,3 +52,17 @@ def test_snapshots_are_listed_compared_pinned_and_rolled_back(
     assert older in decision(capsys, "snapshots", "rollback", "default")
     with pytest.raises(Rejected):
         decision(capsys, "snapshots", "pin", "default", "none")
+
+
+def test_the_log_is_exported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DECISION_STORE", f"sqlite:{tmp_path / 'a.db'}")
+    asyncio.run(_learned(tmp_path / "a.db"))
+    lines = decision(capsys, "export", "--format", "vw").splitlines()
+    assert sorted(orjson.loads(line)["_label_cost"] for line in lines if line.startswith("{")) == [-1.0, 0.0]
+    out = tmp_path / "log.parquet"
+    decision(capsys, "export", "--format", "parquet", "--out", str(out), "--since", "2026-03-01")
+    assert out.read_bytes()[:4] == b"PAR1"
+    with pytest.raises(NextBestActionError):
+        decision(capsys, "export", "--format", "obp")

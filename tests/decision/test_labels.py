@@ -109,3 +109,13 @@ def test_several_combine_as_the_channel_says(combine: str, worth: float, money: 
 
 def test_what_the_channel_does_not_list_is_worth_nothing() -> None:
     assert reward(WEB, (("returned", 5.0),)) == 0.0
+
+
+def test_nothing_occurred_before_its_decision() -> None:
+    early = said("i", "impression", -500_000.0)
+    assert label(early) == Label("d", "arm", None, NOW + 2 * HOUR)
+    assert label(early, channel=AGENT) == Label("d", "arm", None, NOW + 2 * HOUR)
+    # and so of two answers from before it, the one told first comes first
+    assert outcomes(said("b", "click", -9.0), said("a", "rejected", -7.0)) == (
+        ("click", None), ("rejected", None),
+    )  # fmt: skip

@@ -202,3 +202,24 @@ async def test_rolling_back_decides_as_before(service: Service) -> None:
     listed = (await service.client.get("/v1/catalog/versions")).json()["versions"]
     assert [item["version"] for item in listed] == [versions[0], versions[1], versions[0]]
     assert [item["live"] for item in listed] == [True, False, False]
+
+
+async def test_the_newest_sound_snapshot_serves_also_after_a_publish_or_a_restart(tmp_path: Path) -> None:
+    async with running(tmp_path / "a.db") as service:
+        await service.publish(catalog_document())
+        store, live = service.context.store, service.context.live
+        assert isinstance(store, SqliteStore)
+        older, good = learned(service, 0.25), learned(service, 1.0)
+        await learn(store, older)
+        await learn(store, good)
+        await live.refresh()
+        await learn(store, replace(good, version="broken", content=good.content[:-9]))
+        document = catalog_document()
+        document["actions"][3]["value"] = 21  # the lineage stays
+        await service.publish(document)
+        assert (live.serving.snapshots["plain"].version, alarm(service)) == (good.version, (1, 1))
+    async with running(tmp_path / "a.db") as again:
+        assert again.context.live.serving.snapshots["plain"].version == good.version
+        reply = await again.client.post("/v1/snapshots/plain/rollback")
+        assert reply.json()["policies"][1]["snapshot"] == good.version
+        assert alarm(again) == (0, 1)

@@ -13,6 +13,7 @@ import orjson
 import pytest
 from support import ANNA, Service, asking, catalog_document, running, treatments
 
+from arbitration.errors import SnapshotError
 from arbitration.inputs import Inputs
 from arbitration.policy.state import State
 from decision.storage.port import DecisionRecord
@@ -259,3 +260,91 @@ async def test_a_response_without_a_treatment_teaches_nothing(service: Service) 
     assert [each["treatment"] for each in overview["decisions"][0]["responses"]] == [None]
     again = await service.decide(profile={"nps": 9, "plan": "Max"})
     assert treatments(again) == ["check_agent"]  # nothing rests because of it
+
+
+async def test_each_erasure_is_subtracted_once_however_many_are_pending(service: Service) -> None:
+    messages = await lived(service, random.Random(6))
+    await told(service, messages)
+    service.clock.now += timedelta(days=9)
+    await finish(service)
+    await service.client.delete("/v1/customers/anna")
+    anna = [record async for record, _ in service.context.store.decided() if record.customer_id == "anna"]
+    assert anna == []
+    # Something is heard of one whose turn has not come: more are pending than a step takes.
+    erased = sorted({message["decision_id"] for message in messages})
+    for number, message in enumerate(messages):
+        if message["decision_id"] in erased:
+            late = message | {"response_id": f"late-{number}", "corrects": None}
+            await service.client.post("/v1/responses", json=late)
+            messages = [*messages, late]
+    learner = service.learner()
+    await learner.step(2)
+    await finish(service, 2)
+    service.clock.now += timedelta(days=9)
+    await finish(service)
+    compare(await states(service), await oracle(service, messages, but="anna"))
+
+
+async def test_a_customer_erased_within_a_step_is_subtracted_once(service: Service) -> None:
+    messages = await lived(service, random.Random(7))
+    await told(service, messages)
+    service.clock.now += timedelta(days=9)
+    await finish(service)
+    store = service.context.store
+    late = messages[-1] | {"response_id": "late", "corrects": None}
+    await service.client.post("/v1/responses", json=late)
+    record = await store.decision(late["decision_id"])
+    assert record is not None
+    before = store.erasures
+
+    async def erasures(limit: int) -> list[str]:
+        found = await before(limit)
+        await service.client.delete(f"/v1/customers/{record.customer_id}")
+        return found
+
+    learner = service.learner()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "erasures", erasures)
+        await learner.step()
+    while await learner.step():
+        pass
+    compare(await states(service), await oracle(service, [*messages, late], but=record.customer_id))
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=2), timedelta(days=5), timedelta(days=20_000)])
+async def test_a_clock_that_was_ahead_leaves_nothing_wrong(service: Service, ahead: timedelta) -> None:
+    messages = await lived(service, random.Random(8))
+    await told(service, messages)
+    service.clock.now += timedelta(days=9)
+    learner = service.learner()
+    while await learner.step():
+        pass
+    right = service.clock.now
+    service.clock.now = right + ahead
+    await learner.step()
+    service.clock.now = right + timedelta(minutes=1)
+    await learner.step()
+    compare(await states(service), await oracle(service, messages))
+
+
+async def test_a_policy_that_cannot_learn_does_not_stop_the_others(service: Service) -> None:
+    messages = await lived(service, random.Random(9))
+    await told(service, messages)
+    service.clock.now += timedelta(days=9)
+    add = State.add
+
+    def failing(state: State, *given: Any) -> None:
+        if state.half_life is not None:
+            raise SnapshotError("not this one")
+        add(state, *given)
+
+    learner = service.learner()
+    await learner.step(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(State, "add", failing)
+        while await learner.step():
+            if "fading" not in learner._learned.states:  # type: ignore[union-attr]
+                break
+    while await learner.step():
+        pass
+    compare(await states(service), await oracle(service, messages))

@@ -141,3 +141,26 @@ async def test_a_snapshot_of_another_lineage_cannot_be_pinned(service: Service) 
     status, problem = await call(service, "PUT", "/default/pin", {"version": version})
     assert (status, problem["errors"][0]["code"]) == (404, "unknown_snapshot")
     await asyncio.sleep(0)
+
+
+async def test_a_state_that_comes_back_is_the_newest_again(service: Service) -> None:
+    learner, store = Learner(service.context.store, service.clock), service.context.store
+    decision = await service.decide(**ASKED)
+    versions = []
+    for number, outcome in enumerate(["accepted", "rejected", "accepted"]):
+        message = {
+            "response_id": f"r-{number}", "decision_id": decision["decision_id"], "treatment": "check_agent",
+            "outcome": outcome, "corrects": f"r-{number - 1}" if number else None,
+        }  # fmt: skip
+        assert (await service.client.post("/v1/responses", json=message)).status_code == 200
+        await learner.step()
+        await service.context.live.refresh()
+        versions.append(served(service))
+    assert versions[0] == versions[2] != versions[1]
+    listed = [each["version"] for each in (await call(service, "GET", "/default"))[1]["snapshots"]]
+    assert listed == [versions[0], versions[1]]
+    policy = (await call(service, "GET", ""))[1]["policies"][0]
+    assert (policy["snapshot"], policy["newest"]) == (versions[2], versions[2])
+    await call(service, "POST", "/default/rollback")
+    assert served(service) == versions[1]
+    assert await store.pins() != {}

@@ -3,7 +3,7 @@
 Like the sums of `State`: an event is added, and one that proves wrong is taken back by adding it with weight
 -1. What is trained on are the newest events; some more are kept, so that what is taken back is replaced by
 the next older one. What is older still is dropped from time to time, so taking back more events than
-are trained on leaves fewer than there were: the learner can always read them again from the ledger.
+are trained on leaves fewer than there were: it is then `exhausted`, and the learner reads them again.
 """
 
 from __future__ import annotations
@@ -47,6 +47,12 @@ class History:
         self.size = size
         self.keep = keep
         self.rows: dict[_Row, int] = {}
+        self._dropped = False
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether so much was taken back that events no longer held would be among the newest."""
+        return self._dropped and len(self) < self.keep
 
     def __len__(self) -> int:
         return sum(count for count in self.rows.values() if count > 0)
@@ -97,3 +103,4 @@ class History:
         if len(self.rows) <= _SLACK * _KEPT * self.keep:
             return
         self.rows = {row: self.rows[row] for row in heapq.nlargest(_KEPT * self.keep, self.rows)}
+        self._dropped = True

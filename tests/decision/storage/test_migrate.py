@@ -11,6 +11,7 @@ import pytest
 
 from decision.errors import StoreUnavailable
 from decision.storage import migrate as module
+from decision.storage import rows
 from decision.storage.migrate import migrate, migrations
 from decision.storage.sqlite import SqliteStore
 
@@ -112,3 +113,41 @@ def test_a_lock_that_stays_is_unavailable(path: Path, connection: sqlite3.Connec
     connection.execute("BEGIN EXCLUSIVE")
     with closing(sqlite3.connect(path, isolation_level=None)) as second, pytest.raises(StoreUnavailable):
         migrate(second, wait=0.05)
+
+
+def test_labels_of_before_become_all_that_was_heard(
+    connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = migrations()[:3]
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "migrations", lambda: before)
+        migrate(connection)
+    connection.execute(
+        "INSERT INTO decisions (decision_id, customer_id, request_hash, decided_at, channel, mode,"
+        " catalog_version, snapshots, inputs, reply)"
+        " VALUES ('d', 'c', '', 5, 'web', 'live', 'v', '{}', x'', x'')"
+    )
+    answers = [
+        ("late", "accepted", 0.1 + 0.2, 9),
+        ("early", "click", None, 7),
+        ("seen", "impression", None, 6),
+        ("n", "no_response", None, 6),
+        ("unread", "accepted", 5.0, 8),
+    ]
+    for id, outcome, value, at in answers:
+        connection.execute(
+            "INSERT INTO responses (response_id, decision_id, customer_id, treatment, outcome, value,"
+            " occurred_at, received_at) VALUES (?, 'd', 'c', 't', ?, ?, ?, 20)",
+            (id, outcome, value, at),
+        )
+    connection.execute("INSERT INTO learner_cursor VALUES (1, 1, 4, 1)")
+    connection.execute("INSERT INTO labels VALUES ('d', 't', 'accepted', NULL)")
+    connection.execute("INSERT INTO labels VALUES ('d', 'silent', 'no_response', NULL)")
+    connection.execute("INSERT INTO labels VALUES ('d', 'open', NULL, 99)")
+    migrate(connection)
+    found = [rows.label(row) for row in connection.execute("SELECT * FROM labels ORDER BY treatment")]
+    assert {label.treatment: label.outcomes for label in found} == {
+        "open": None,
+        "silent": (("no_response", None),),
+        "t": (("click", None), ("accepted", 0.1 + 0.2)),
+    }

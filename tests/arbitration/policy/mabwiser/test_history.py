@@ -117,3 +117,14 @@ def test_what_is_no_event_is_refused(place: int) -> None:
     with pytest.raises(SnapshotError):
         history.add(["a", "b"], *arrays)
     assert len(history) == 3
+
+
+def test_a_history_that_lost_too_much_says_so() -> None:
+    history = History("encoding", 1, 10)
+    arms, x, at = ["a"] * 100, np.arange(100.0)[:, None], np.arange(100.0)
+    history.add(arms, x, np.ones(100), np.ones(100), at)
+    assert not history.exhausted
+    history.add(arms[-5:], x[-5:], np.ones(5), -np.ones(5), at[-5:])
+    assert not history.exhausted
+    history.add(arms[-40:-5], x[-40:-5], np.ones(35), -np.ones(35), at[-40:-5])
+    assert history.exhausted

@@ -29,7 +29,7 @@ peers: $(VENV)/dev .venv-feast/ready .venv-mlserver/ready ## against the real Fe
 	$(BIN)/pytest -m peers
 
 regret: .venv-bench/ready ## our default against MABWiser and Vowpal Wabbit
-	OMP_NUM_THREADS=1 .venv-bench/bin/python -W ignore benchmarks/regret
+	PYTHONPATH=. .venv-bench/bin/python -W ignore benchmarks/regret --write
 
 contract: $(VENV)/dev ## rewrite the generated files: OpenAPI and catalog JSON Schema
 	$(BIN)/python -m decision.contract

@@ -129,7 +129,10 @@ def serve(catalog: CompiledCatalog, policy: str, learned: State | Trained | None
             belief = believe(declared, learned, catalog.arm_ids, size)
         case _:
             assert not isinstance(learned, Trained), policy
-            kin = [((arm.action.id, arm.treatment.channel), arm.action.id) for arm in catalog.arms]
+            kin = [
+                ((arm.action.id, arm.treatment.channel), arm.action.id, arm.treatment.channel)
+                for arm in catalog.arms
+            ]
             belief = posterior_of(declared, catalog.arm_ids, size, learned, kin)
     return Snapshot(version, belief, _outcomes(learned))
 

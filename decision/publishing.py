@@ -66,7 +66,7 @@ def _as_it_was(document: dict[str, Any]) -> dict[str, Any]:
     """Of what was not written out when it was stored there was nothing yet: no warm start then."""
     document.setdefault("policies", [])
     if not document["policies"]:
-        document["policies"] = [{"id": "default", "strategy": "thompson"}]
+        document["policies"] = [{"id": "default", "strategy": "thompson", "alpha": 1.0}]
     for policy in document["policies"]:
         if "strategy" in policy:
             policy.setdefault("warm_start", 0.0)

@@ -132,8 +132,8 @@ class Bayesian(_Policy):
     """What all our own strategies share.
 
     `ridge`: λ of the prior A = λI. `noise_sd`: the residual deviation; by default it is estimated.
-    `warm_start`: what the other arms of an action have learned counts for each of its arms like so many
-    events of its own.
+    `warm_start`: what the other arms of its action have learned (else those of its channel) counts for an arm
+    like so many events of its own.
     """
 
     ridge: Positive = 1.0
@@ -142,10 +142,11 @@ class Bayesian(_Policy):
 
 
 class Thompson(Bayesian):
-    """Each arm with the probability that it is the best one. `alpha` scales the posterior deviation."""
+    """Each arm with the probability that it is the best one. `alpha` scales the posterior deviation: at 1 it
+    is what is honestly not known; less explores less, and loses less (benchmarks/results/regret.md)."""
 
     strategy: Literal["thompson"]
-    alpha: Positive = 1.0
+    alpha: Positive = 0.25
 
 
 class EpsilonGreedy(Bayesian):

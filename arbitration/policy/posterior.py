@@ -55,8 +55,9 @@ def posterior_of(
     """The posterior of `arms`, in this order, over `size` columns.
 
     An arm without events has its prior, but that what its kin have learned counts like `policy.warm_start`
-    events of its own (fewer where they have fewer). `kin`: the families of each arm, the nearest first; the
-    first of them in which others have learned is its kin. Where it is empty, no arm has any.
+    events of its own (fewer where they have fewer). How much rewards vary is taken from its own events alone,
+    so a new arm is as uncertain as one can be. `kin`: the families of each arm, the nearest first; the first
+    of them in which others have learned is its kin. Where it is empty, no arm has any.
     """
     upper = np.triu_indices(size)
     doubled = np.where(upper[0] == upper[1], 1.0, 2.0)
@@ -65,13 +66,16 @@ def posterior_of(
     inverse = np.tile((np.eye(size) / policy.ridge)[upper], (len(arms), 1))
     noise: Floats = np.full(len(arms), prior_noise)
     if state is not None:
-        outer, moment, squares, count = _warmed(sums_of(state, arms), kin, policy.warm_start)
-        here = np.flatnonzero(count)
+        own = sums_of(state, arms)
+        outer, moment, brought = _warmed(own, kin, policy.warm_start)
+        here = np.flatnonzero(own[3] + brought)
         full = _posterior_inverse(outer[here], size, policy.ridge)
         coefficients[here] = np.einsum("nij,nj->ni", full, moment[here])
         inverse[here] = full[:, upper[0], upper[1]]
         if policy.noise_sd is None:
-            noise[here] = _noise(coefficients[here], moment[here], squares[here], count[here])
+            noise[here] = _noise(coefficients[here], moment[here], own[2][here], own[3][here])
+            warm = np.flatnonzero(brought)
+            noise[warm] = _noise_of_warm(coefficients[warm], [part[warm] for part in own], policy.ridge)
     return Posterior(coefficients, inverse * doubled, noise)
 
 
@@ -91,27 +95,29 @@ def sums_of(state: State, arms: Sequence[str]) -> tuple[Floats, Floats, Floats, 
 
 def _warmed(
     sums: tuple[Floats, Floats, Floats, Floats], kin: Sequence[Kin], warm_start: float
-) -> tuple[Floats, ...]:
-    """The sums, with what the kin of each arm bring added: the average event of theirs, so many times.
+) -> tuple[Floats, Floats, Floats]:
+    """`outer` and `moment`, with what the kin of each arm bring added: the average event of theirs, so many
+    times; and how many times.
 
     A pooled posterior with its certainty taken back (a power prior, Ibrahim & Chen 2000, with the power
     chosen so that it is worth `warm_start` events). As one's own events add up, it matters less and less.
     """
-    warmed = tuple(part.copy() for part in sums)
+    outer, moment, _, count = sums
+    warmed, brought = (outer.copy(), moment.copy()), np.zeros(len(count))
     if not kin or warm_start == 0:
-        return warmed
-    count = sums[3]
+        return *warmed, brought
     left: npt.NDArray[np.bool_] = np.ones(len(count), dtype=np.bool_)
     for near in zip(*kin, strict=True):
         _, family = np.unique([repr(name) for name in near], return_inverse=True)
-        of_others = [_totals(part, family)[family] - part for part in sums]
+        others = _totals(count, family)[family] - count
         # What was taken back again leaves rounding behind, not events.
-        brings = left & (of_others[3] > 1e-6)
-        share = np.minimum(warm_start, of_others[3][brings]) / of_others[3][brings]
-        for part, others in zip(warmed, of_others, strict=True):
-            part[brings] += others[brings] * share.reshape(-1, *[1] * (part.ndim - 1))
+        brings = left & (others > 1e-6)
+        brought[brings] = np.minimum(warm_start, others[brings])
+        share = (brought[brings] / others[brings])[:, None]
+        for part, own in zip(warmed, (outer, moment), strict=True):
+            part[brings] += (_totals(own, family)[family] - own)[brings] * share
         left &= ~brings
-    return warmed
+    return *warmed, brought
 
 
 def _totals(part: Floats, family: npt.NDArray[np.intp]) -> Floats:
@@ -133,5 +139,22 @@ def _noise(coefficients: Floats, moment: Floats, squares: Floats, count: Floats)
     """σ̂ from sums alone: the residual Σ r² - bᵀA⁻¹b of the conjugate update (Murphy 2007, §"NIG")."""
     residual = np.maximum(squares - np.einsum("ni,ni->n", coefficients, moment), 0.0)
     variance = (_PRIOR_WEIGHT * _PRIOR_VARIANCE + residual) / (_PRIOR_WEIGHT + np.maximum(count, 0.0))
+    noise: Floats = np.sqrt(variance)
+    return noise
+
+
+def _noise_of_warm(coefficients: Floats, own: Sequence[Floats], ridge: float) -> Floats:
+    """The same where the coefficients are not of the arm's own events alone: how far these lie from them."""
+    outer, moment, squares, count = own
+    size = coefficients.shape[1]
+    upper_a, upper_b = np.triu_indices(size)
+    doubled = np.where(upper_a == upper_b, 1.0, 2.0)
+    fitted = (outer * doubled * coefficients[:, upper_a] * coefficients[:, upper_b]).sum(axis=1)
+    # As where there is no kin; without events there is no residual.
+    fitted += np.where(count > 0, ridge, 0.0) * (coefficients * coefficients).sum(axis=1)
+    residual = squares - 2 * (coefficients * moment).sum(axis=1) + fitted
+    variance = (_PRIOR_WEIGHT * _PRIOR_VARIANCE + np.maximum(residual, 0.0)) / (
+        _PRIOR_WEIGHT + np.maximum(count, 0.0)
+    )
     noise: Floats = np.sqrt(variance)
     return noise

@@ -68,7 +68,8 @@ class Ours:
         probability: np.ndarray,
     ) -> None:
         self._state.add([self._names[number] for number in arm], x, reward, np.ones(len(x)))
-        self._posterior = posterior_of(self._policy, self._names, self._size, self._state)
+        kin = [("all",)] * len(self._names)  # each is an action of its own, on one channel
+        self._posterior = posterior_of(self._policy, self._names, self._size, self._state, kin)
 
 
 class MabWiser:

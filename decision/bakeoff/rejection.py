@@ -50,7 +50,10 @@ class Knowledge:
 
     def _believed(self) -> Belief:
         if not isinstance(self._policy, Mabwiser):
-            return posterior_of(self._policy, self._arms, self._size, self._state)
+            # Each arm is an action of its own, all on one channel.
+            return posterior_of(
+                self._policy, self._arms, self._size, self._state, [("all",)] * len(self._arms)
+            )
         if self._history is None:
             return belief_of(self._policy, self._arms, self._size, self._state)
         trained = train(self._policy, self._history) if self._learned else None

@@ -138,10 +138,16 @@ def test_a_state_of_this_catalog_is_served() -> None:
     mean, _ = scores(snapshot, CATALOG)
     prior, _ = scores(serve(CATALOG, "default", None, PRIOR), CATALOG)
     assert mean[arm] > 0.9
-    # Its action's other arms know of it; nobody else does.
-    action = CATALOG.arms[arm].action.id
-    others = [number for number, other in enumerate(CATALOG.arms) if other.action.id != action]
+    # Its action's other arms know of it, and those of its channel; nobody else does.
+    known = CATALOG.arms[arm]
+    others = [
+        number
+        for number, other in enumerate(CATALOG.arms)
+        if other.action is not known.action and other.treatment.channel != known.treatment.channel
+    ]
+    assert len(others) > 2
     assert [mean[number] for number in others] == [prior[number] for number in others]
+    assert min(mean[number] for number in range(len(mean)) if number not in others) > 0.5
 
 
 @pytest.mark.parametrize(

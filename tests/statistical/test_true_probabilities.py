@@ -29,7 +29,7 @@ from scipy.stats import chi2, norm
 
 from arbitration import CompiledCatalog, Decision, Inputs, Snapshot, compile_document, decide, serve
 from arbitration.catalog.learning import Policy
-from arbitration.decide import Slate, Slot, _Field, _fill
+from arbitration.decide import Field, Slate, Slot, _draws, _fill
 from arbitration.policy.state import State
 from arbitration.policy.strategies import selection_probabilities
 from arbitration.snapshot import fingerprint
@@ -45,7 +45,7 @@ WHOLE = 2_000
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 FACTS = {"customer.nps": 4, "customer.complaint": False, "scores.clv": 500.0, "context.intent": "cancel"}
 STRATEGIES: dict[str, dict[str, Any]] = {
-    "thompson": {},
+    "thompson": {"alpha": 1.0},
     "epsilon_greedy": {"epsilon": 0.2},
     "softmax": {"temperature": 0.4},
     "squarecb": {"gamma": 5.0},
@@ -206,8 +206,9 @@ def whole(strategy: str) -> Drawn:
 def filled(decision_id: str, slate: Slate) -> tuple[Slot, ...]:
     """The slots of a slate filled for another decision; of its inputs only this much matters."""
     inputs: Any = SimpleNamespace(decision_id=decision_id, objects=False, controls={})
-    field = _Field(slate.candidates, 3, slate.screening, slate.mean, slate.sd, slate.lever, slate.weight)
-    _fill(inputs, field, 0, set())
+    believed = (slate.mean, slate.sd, slate.lever, slate.weight)
+    field = Field(slate.candidates, slate.policy, slate.apprentice, 3, slate.screening, *believed)
+    _fill(_draws(decision_id), inputs, field, 0, set())
     return tuple(field.slots)
 
 

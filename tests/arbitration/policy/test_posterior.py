@@ -168,17 +168,19 @@ def events_of_kin(
     return posterior_of(policy(warm_start=warm_start), arms, SIZE, state_of(**events), families)
 
 
-def direct(parts: list[tuple[Floats, Floats, float]], x: Floats) -> tuple[float, float]:
-    """Mean and deviation from events, each with a weight, by the formulas of docs/learning.md."""
-    a, b, squares, count = np.eye(SIZE), np.zeros(SIZE), 0.0, 0.0
-    for contexts, rewards, weight in parts:
+def direct(own: list[tuple[Floats, Floats]], kin: tuple[Floats, Floats], share: float, x: Floats) -> Any:
+    """Mean and deviation from events of an arm's own and, each by a share, of its kin, by the formulas of
+    docs/learning.md; how much rewards vary is said by the own events alone."""
+    a, b = np.eye(SIZE), np.zeros(SIZE)
+    for (contexts, rewards), weight in [*((each, 1.0) for each in own), (kin, share)]:
         a = a + weight * contexts.T @ contexts
         b = b + weight * contexts.T @ rewards
-        squares += weight * float(rewards @ rewards)
-        count += weight * len(rewards)
     solved = np.linalg.solve(a, b)
-    noise = (0.25 + squares - b @ solved) / (1 + count)
-    return float(x @ solved), math.sqrt(noise * x @ np.linalg.solve(a, x))
+    residual = sum(float(((rewards - contexts @ solved) ** 2).sum()) for contexts, rewards in own)
+    if own:
+        residual += float(solved @ solved)  # the ridge, as where there is no kin
+    noise = (0.25 + residual) / (1 + sum(len(rewards) for _, rewards in own))
+    return pytest.approx((float(x @ solved), math.sqrt(noise * x @ np.linalg.solve(a, x))))
 
 
 def test_a_new_arm_starts_from_its_kin_with_the_certainty_taken_back() -> None:
@@ -186,28 +188,28 @@ def test_a_new_arm_starts_from_its_kin_with_the_certainty_taken_back() -> None:
     x = np.array([1.0, 0.3, -0.2, 0.5, 0.1])
     posterior = events_of_kin(10, ("mail",), ("mail",), ("call",), b=known, c=other)
     mean, sd = score_one(posterior, 0, x)
-    assert (mean, sd) == pytest.approx(direct([(*known, 10 / 500)], x))
+    assert (mean, sd) == direct([], known, 10 / 500, x)
     mean_of_kin, sd_of_kin = score_one(posterior, 1, x)
-    assert (mean_of_kin, sd_of_kin) == pytest.approx(direct([(*known, 1.0)], x))
+    assert (mean_of_kin, sd_of_kin) == direct([known], known, 0.0, x)
     assert abs(mean - mean_of_kin) < 2 * sd
     assert sd > 4 * sd_of_kin  # so it can win
-    assert score_one(posterior, 2, x) == pytest.approx(direct([(*other, 1.0)], x))
+    assert score_one(posterior, 2, x) == direct([other], other, 0.0, x)
 
 
 def test_ones_own_events_outweigh_ones_kin() -> None:
     known, own = simulated(500, 7), simulated(40, 9)
     x = np.array([1.0, 0.3, -0.2, 0.5, 0.1])
     posterior = events_of_kin(10, ("m",), ("m",), a=own, b=known)
-    assert score_one(posterior, 0, x) == pytest.approx(direct([(*own, 1.0), (*known, 10 / 500)], x))
+    assert score_one(posterior, 0, x) == direct([own], known, 10 / 500, x)
     # and the other way round: forty events of kin count for at most ten
-    assert score_one(posterior, 1, x) == pytest.approx(direct([(*known, 1.0), (*own, 10 / 40)], x))
+    assert score_one(posterior, 1, x) == direct([known], own, 10 / 40, x)
 
 
 def test_few_events_of_kin_count_for_no_more_than_they_are() -> None:
     known = simulated(3, 7)
     x = np.array([1.0, 0.3, -0.2, 0.5, 0.1])
     posterior = events_of_kin(10, ("m",), ("m",), b=known)
-    assert score_one(posterior, 0, x) == pytest.approx(direct([(*known, 1.0)], x))
+    assert score_one(posterior, 0, x) == direct([], known, 1.0, x)
 
 
 def test_the_nearest_family_that_knows_anything_is_kin() -> None:
@@ -220,8 +222,8 @@ def test_the_nearest_family_that_knows_anything_is_kin() -> None:
         (("o", "mail"), "o"),
     )
     posterior = events_of_kin(5, *families, b=near, c=far)
-    assert score_one(posterior, 0, x) == pytest.approx(direct([(*near, 5 / 50)], x))
+    assert score_one(posterior, 0, x) == direct([], near, 5 / 50, x)
     posterior = events_of_kin(5, *families, c=far)
-    assert score_one(posterior, 0, x) == pytest.approx(direct([(*far, 5 / 60)], x))
+    assert score_one(posterior, 0, x) == direct([], far, 5 / 60, x)
     assert score_one(posterior, 3, x)[0] == 0.0
     assert score_one(events_of_kin(0, *families, b=near, c=far), 0, x)[0] == 0.0

@@ -82,7 +82,7 @@ def test_it_learns_only_what_counted_and_only_at_a_refresh(monkeypatch: pytest.M
     known = rows[: len(rows) // 50 * 50]
     state = State("", 2)
     state.add([log.arms[arm] for arm in log.arm[known]], x[known], log.reward[known], np.ones(len(known)))
-    alone = posterior_of(THOMPSON, log.arms, 2, state)
+    alone = posterior_of(THOMPSON, log.arms, 2, state, [("all",)] * len(log.arms))
     for context in ([1.0, 0.0], [1.0, 1.0]):
         believed = last[0].belief.score(np.array(context), 0, 3)
         assert np.array(believed) == pytest.approx(np.array(alone.score(np.array(context), 0, 3)), abs=1e-9)

@@ -6,11 +6,11 @@ import logging
 import os
 
 from arbitration.errors import NextBestActionError
-from decision.cli import bakeoff, catalogs, customers, exports, service, snapshots
+from decision.cli import bakeoff, catalogs, customers, exports, service, snapshots, whatif
 from decision.cli.base import app, complaints
 from decision.errors import Rejected
 
-__all__ = ["app", "bakeoff", "catalogs", "customers", "exports", "main", "service", "snapshots"]
+__all__ = ["app", "bakeoff", "catalogs", "customers", "exports", "main", "service", "snapshots", "whatif"]
 
 
 def main() -> None:

@@ -1,0 +1,128 @@
+"""Judge on the log what is not released yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import orjson
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from decision.cli.base import DEFAULT_STORE, CatalogPath, StoreUrl, app, console, run
+
+if TYPE_CHECKING:
+    from decision.publishing import Published
+    from decision.whatif.report import Report
+    from decision.whatif.running import Options
+
+
+EstimatorName = Literal["ips", "snips", "dm", "dr", "sndr", "switch_dr", "dros"]
+TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
+
+Since = Annotated[datetime | None, typer.Option(help="Only decisions from then on, UTC.", formats=TIMES)]
+Until = Annotated[datetime | None, typer.Option(help="Only decisions before, UTC.", formats=TIMES)]
+Limit = Annotated[int | None, typer.Option(help="The first so many decisions.", min=1)]
+Json = Annotated[Path | None, typer.Option("--json", help="Write all of it into this file.", dir_okay=False)]
+Html = Annotated[Path | None, typer.Option("--html", help="Write a page with plots.", dir_okay=False)]
+Examples = Annotated[int, typer.Option(help="How many decisions that change to show.", min=0, max=100)]
+Estimating = Annotated[EstimatorName, typer.Option(help="How values are estimated.")]
+
+
+@app.command()
+def whatif(
+    path: CatalogPath,
+    store: StoreUrl = DEFAULT_STORE,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = None,
+    json: Json = None,
+    html: Html = None,
+    examples: Examples = 5,
+    estimator: Estimating = "dr",
+) -> None:
+    """What another catalog would have done with the decisions of the log, and what it would have brought."""
+    from decision.publishing import check_path
+
+    candidate = check_path(path)[0]
+    with _progress() as progress:
+        report = run(_whatif(store, candidate, _options(since, until, limit, examples, estimator), progress))
+    _write(report, json, html)
+
+
+@app.command()
+def evaluate(
+    store: StoreUrl = DEFAULT_STORE,
+    policy: Annotated[list[str] | None, typer.Option(help="Only this policy; may be repeated.")] = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = None,
+    json: Json = None,
+    html: Html = None,
+    estimator: Estimating = "dr",
+) -> None:
+    """What each policy of the live catalog would have brought if it had decided for everybody."""
+    options = _options(since, until, limit, 0, estimator)
+    with _progress() as progress:
+        report = run(_evaluate(store, policy or [], options, progress))
+    _write(report, json, html)
+
+
+async def _whatif(
+    url: str, candidate: Published, options: Options, progress: Callable[[int, int], None]
+) -> Report:
+    from decision.settings import opened
+    from decision.whatif.running import whatif as judge
+
+    async with opened(url, existing=True) as store:
+        return await judge(store, candidate, options, progress)
+
+
+async def _evaluate(
+    url: str, policies: list[str], options: Options, progress: Callable[[int, int], None]
+) -> Report:
+    from decision.settings import opened
+    from decision.whatif.running import evaluate as judge
+
+    async with opened(url, existing=True) as store:
+        return await judge(store, options, policies, progress)
+
+
+def _options(
+    since: datetime | None, until: datetime | None, limit: int | None, examples: int, estimator: EstimatorName
+) -> Options:
+    from decision.api.context import utc_now
+    from decision.settings import signing_key
+    from decision.whatif.running import Options
+
+    return Options(
+        now=utc_now(),
+        since=None if since is None else since.replace(tzinfo=UTC),
+        until=None if until is None else until.replace(tzinfo=UTC),
+        limit=limit,
+        examples=examples,
+        estimator=estimator,
+        signing_key=signing_key(),
+    )
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    columns = (TextColumn("decisions"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("decisions", total=None)
+        yield lambda done, of: progress.update(task, completed=done, total=of)
+
+
+def _write(report: Report, json: Path | None, html: Path | None) -> None:
+    from decision.whatif.page import page
+    from decision.whatif.screen import show
+
+    show(report, console)
+    if json is not None:
+        json.write_bytes(orjson.dumps(report.to_json(), option=orjson.OPT_INDENT_2))
+    if html is not None:
+        html.write_text(page(report), encoding="utf-8")

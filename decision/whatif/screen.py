@@ -1,0 +1,137 @@
+"""A what-if's report on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from decision.whatif.report import Bounds, Figure, Report, Verdict
+
+METRICS = {"reward": "acceptance (reward)", "value": "value", "money": "money reported"}
+
+
+def show(report: Report, console: Console) -> None:
+    """Prints it."""
+    rate = report.judged / report.seconds if report.seconds else 0.0
+    console.print(
+        f"[bold]{report.judged:,}[/bold] of {report.read:,} decisions judged, {report.since or '-'} to"
+        f" {report.until or '-'}; {rate:,.0f} a second",
+        highlight=False,
+    )
+    for verdict in report.verdicts:
+        if len(report.verdicts) > 1 or report.kind == "evaluate":
+            console.print(
+                f"\n[bold]{escape(verdict.name)}[/bold] {escape(verdict.description)}", highlight=False
+            )
+        _verdict(report, verdict, console)
+    for line in remarks(report):
+        console.print(f"• {line}", markup=False, highlight=False)
+
+
+def _verdict(report: Report, verdict: Verdict, console: Console) -> None:
+    if not verdict.decisions:
+        console.print("no decision to judge by")
+        return
+    table = Table("per decision", "", "today", "would be", f"difference ({report.confidence:.0%})")
+    for figure in verdict.figures:
+        table.add_row(METRICS[figure.metric], where(figure), *(said(each) for each in bounds(figure)))
+    console.print(table)
+    for line in refusals(verdict):
+        console.print(f"[yellow]no figure:[/yellow] {escape(line)}", highlight=False)
+    table = Table("decisions that change", "decisions", "share", "another first pick")
+    for change in verdict.changes:
+        table.add_row(
+            change.channel or "all",
+            f"{change.decisions:,}",
+            f"{change.changed:.1%}",
+            f"{change.other_pick:.1%}",
+        )
+    console.print(table)
+    table = Table("items per 1,000 decisions", "today", "would be", "beyond the log", "")
+    for moved in verdict.groups:
+        table.add_row(
+            moved.name, *(f"{1000 * n:,.1f}" for n in (moved.today, moved.target, moved.unsupported))
+        )
+    table.add_section()
+    for moved in verdict.moving:
+        numbers = (f"{1000 * n:,.1f}" for n in (moved.today, moved.target, moved.unsupported))
+        table.add_row(moved.name, *numbers, moved.note)
+    console.print(table)
+    table = Table("contacts per customer", "today", "would be", "decisions it holds arms back in", "arms")
+    for moved in verdict.contacts:
+        table.add_row(moved.name, f"{moved.today:.2f}", f"{moved.target:.2f}", "", "")
+    table.add_section()
+    for held in verdict.held:
+        table.add_row(
+            held.policy, *(f"{n:.2f}" for n in held.counted), arrow(*held.decisions), arrow(*held.arms)
+        )
+    console.print(table)
+    for example in verdict.examples:
+        console.print(f"[bold]{example.decision_id}[/bold] on {escape(example.channel)}", highlight=False)
+        for label, chances in (("today", example.before), ("would be", example.after)):
+            arms = ", ".join(f"{name} {chance:.1%}" for name, chance in chances.items())
+            console.print(f"  {label}: {arms or 'nothing'}", markup=False, highlight=False)
+        for name, why in example.why.items():
+            console.print(f"  {name} {why}", markup=False, highlight=False, soft_wrap=True)
+
+
+def where(figure: Figure) -> str:
+    """What a figure is of, in words."""
+    return "all" if figure.of == "all" else f"{figure.of} {figure.name}"
+
+
+def bounds(figure: Figure) -> tuple[Bounds, Bounds, Bounds]:
+    """Its three figures, in order."""
+    return figure.today, figure.target, figure.difference
+
+
+def said(bounds: Bounds) -> str:
+    """A figure with its interval, or that there is none."""
+    if bounds.value is None or bounds.low is None or bounds.high is None:
+        return "no figure"
+    return f"{number(bounds.value)} ({number(bounds.low)} to {number(bounds.high)})"
+
+
+def number(value: float) -> str:
+    """Three or four digits."""
+    return f"{value:,.2f}" if abs(value) >= 10 else f"{value:.4f}"
+
+
+def arrow(before: int, after: int) -> str:
+    """Before and after."""
+    return f"{before:,} → {after:,}"
+
+
+def refusals(verdict: Verdict) -> Iterator[str]:
+    """Why figures of all decisions are refused, each reason once."""
+    seen = set()
+    for figure in verdict.figures:
+        for bounds in (figure.target, figure.today) if figure.of == "all" else ():
+            for warning in bounds.warnings:
+                line = f"{warning['code']} is {warning['measured']:.3g}, the bound {warning['bound']:.3g}"
+                if line not in seen:
+                    seen.add(line)
+                    yield f"{METRICS[figure.metric]}: {line}"
+
+
+def remarks(report: Report) -> Iterator[str]:
+    """What is to be known beside the figures."""
+    yield from report.notes
+    reasons = {
+        "awaited": "as outcomes are still awaited from there on",
+        "snapshot_gone": "whose snapshot cannot be read",
+        "first_half": "that taught a policy",
+    }
+    for reason, count in report.left_out.items():
+        yield f"{count:,} decisions left out {reasons[reason]}"
+    for name, count in report.missing.items():
+        yield f"{name} is not in the log: missing in {count:,} decisions, so rules on it remove their arms"
+    for name, count in report.lacking.items():
+        yield f"the placement {name} is not in the candidate: it shows nothing there in {count:,} decisions"
+    if report.kind == "whatif":
+        for policy, used in report.states.items():
+            if set(used) == {"then"}:
+                yield f"{policy}: in every decision what it had learned then"

@@ -581,7 +581,7 @@ class Life(RuleBasedStateMachine):
 
 
 FAST = settings(
-    max_examples=20,
+    max_examples=14,
     stateful_step_count=40,
     derandomize=True,
     deadline=None,

@@ -40,7 +40,7 @@ engine = importlib.import_module("arbitration.decide")  # the package has a func
 
 LEVEL = 1e-8
 DRAWS = 200_000
-FEWER_DRAWS = 40_000
+FEWER_DRAWS = 25_000
 WHOLE = 2_000
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 FACTS = {"customer.nps": 4, "customer.complaint": False, "scores.clv": 500.0, "context.intent": "cancel"}

@@ -9,9 +9,10 @@ from datetime import datetime
 import numpy as np
 
 from arbitration.errors import SnapshotError
+from arbitration.policy.mabwiser.history import History
 from arbitration.policy.posterior import sums_of
 from arbitration.policy.state import State
-from arbitration.snapshot import PRIOR, lineage
+from arbitration.snapshot import PRIOR, empty_state, lineage
 from decision.errors import FieldError, Rejected
 from decision.live import Live
 from decision.storage.port import Store
@@ -150,6 +151,9 @@ class Pinning:
 
     async def _state(self, policy: str, field: str, version: str) -> State:
         content = await self._usable(policy, version, field)
+        if isinstance(empty_state(self._live.serving.published.compiled, policy), History):
+            message = "a neighborhood_policy keeps single events, no sums that could be compared"
+            raise _unusable(field, SnapshotError(message))
         try:
             return State.from_bytes(content)
         except SnapshotError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -22,6 +23,16 @@ StoreUrl = Annotated[
 ]
 Interval = Annotated[float, typer.Option(help="Seconds between two rounds of learning.", min=0.05)]
 DEFAULT_STORE = "sqlite:decision.db"
+
+
+def moment_of(text: str) -> datetime:
+    """A date or an RFC 3339 time that was given as an option."""
+    from arbitration.catalog.scalars import moment
+
+    try:
+        return moment(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -68,6 +68,14 @@ def diff(
         console.print("no difference")
 
 
+@catalog_app.command()
+def show(store: StoreUrl = DEFAULT_STORE) -> None:
+    """Write the live catalog as one JSON document: what a candidate for `whatif` is made from."""
+    import orjson
+
+    print(orjson.dumps(run(_live_document(store)), option=orjson.OPT_INDENT_2).decode())
+
+
 async def _live_document(url: str) -> dict[str, Any]:
     import orjson
 

@@ -10,20 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from decision.cli.base import DEFAULT_STORE, StoreUrl, app, complaints, run
+from decision.cli.base import DEFAULT_STORE, StoreUrl, app, complaints, moment_of, run
 
 if TYPE_CHECKING:
     from decision.exporting.export import Format, Summary
     from decision.exporting.remaking import Customers, Window
-
-
-def _moment(text: str) -> datetime:
-    from arbitration.catalog.scalars import moment
-
-    try:
-        return moment(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
 
 
 @app.command()
@@ -33,10 +24,12 @@ def export(
         Path | None, typer.Option(help="The file to write; vw without it: standard output.", dir_okay=False)
     ] = None,
     since: Annotated[
-        datetime | None, typer.Option(parser=_moment, metavar="TIME", help="A date, or RFC 3339; inclusive.")
+        datetime | None,
+        typer.Option(parser=moment_of, metavar="TIME", help="A date, or RFC 3339; inclusive."),
     ] = None,
     until: Annotated[
-        datetime | None, typer.Option(parser=_moment, metavar="TIME", help="A date, or RFC 3339; exclusive.")
+        datetime | None,
+        typer.Option(parser=moment_of, metavar="TIME", help="A date, or RFC 3339; exclusive."),
     ] = None,
     customers: Annotated[
         Literal["hashed", "plain", "none"], typer.Option(help="How customers are named.")

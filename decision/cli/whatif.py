@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,7 +12,7 @@ import orjson
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from decision.cli.base import DEFAULT_STORE, CatalogPath, StoreUrl, app, console, run
+from decision.cli.base import DEFAULT_STORE, CatalogPath, StoreUrl, app, console, moment_of, run
 
 if TYPE_CHECKING:
     from decision.publishing import Published
@@ -21,10 +21,13 @@ if TYPE_CHECKING:
 
 
 EstimatorName = Literal["ips", "snips", "dm", "dr", "sndr", "switch_dr", "dros"]
-TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
 
-Since = Annotated[datetime | None, typer.Option(help="Only decisions from then on, UTC.", formats=TIMES)]
-Until = Annotated[datetime | None, typer.Option(help="Only decisions before, UTC.", formats=TIMES)]
+Since = Annotated[
+    datetime | None, typer.Option(parser=moment_of, metavar="TIME", help="A date, or RFC 3339; inclusive.")
+]
+Until = Annotated[
+    datetime | None, typer.Option(parser=moment_of, metavar="TIME", help="A date, or RFC 3339; exclusive.")
+]
 Limit = Annotated[int | None, typer.Option(help="The first so many decisions.", min=1)]
 Json = Annotated[Path | None, typer.Option("--json", help="Write all of it into this file.", dir_okay=False)]
 Html = Annotated[Path | None, typer.Option("--html", help="Write a page with plots.", dir_okay=False)]
@@ -47,6 +50,7 @@ def whatif(
     """What another catalog would have done with the decisions of the log, and what it would have brought."""
     from decision.publishing import check_path
 
+    _writable(json, html)
     candidate = check_path(path)[0]
     with _progress() as progress:
         report = run(_whatif(store, candidate, _options(since, until, limit, examples, estimator), progress))
@@ -65,6 +69,7 @@ def evaluate(
     estimator: Estimating = "dr",
 ) -> None:
     """What each policy of the live catalog would have brought if it had decided for everybody."""
+    _writable(json, html)
     options = _options(since, until, limit, 0, estimator)
     with _progress() as progress:
         report = run(_evaluate(store, policy or [], options, progress))
@@ -100,13 +105,20 @@ def _options(
 
     return Options(
         now=utc_now(),
-        since=None if since is None else since.replace(tzinfo=UTC),
-        until=None if until is None else until.replace(tzinfo=UTC),
+        since=since,
+        until=until,
         limit=limit,
         examples=examples,
         estimator=estimator,
         signing_key=signing_key(),
     )
+
+
+def _writable(*files: Path | None) -> None:
+    """Before anything is worked out that could then not be kept."""
+    for file in files:
+        if file is not None and not file.parent.is_dir():
+            raise typer.BadParameter(f"{file} cannot be written there")
 
 
 @contextmanager

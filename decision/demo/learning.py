@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from arbitration.errors import SnapshotError
 from arbitration.policy.state import State
 from decision.storage.port import Store
 
@@ -13,7 +14,7 @@ class Learning:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._version: str | None = None
+        self._seen: set[str] = set()
         self._answers = 0
         self._made: datetime | None = None
         self.snapshots = 0
@@ -21,13 +22,15 @@ class Learning:
     async def refresh(self) -> None:
         """Looks for a newer snapshot."""
         for version in (await self._store.live_snapshots()).values():
-            if version == self._version:
+            if version in self._seen or (record := await self._store.snapshot(version)) is None:
                 continue
-            record = await self._store.snapshot(version)
-            if record is not None:
-                self._version, self._made = version, record.created_at
+            self._seen.add(version)
+            self._made = record.created_at
+            self.snapshots += 1
+            try:
                 self._answers = round(float(State.from_bytes(record.content).count.sum()))
-                self.snapshots += 1
+            except SnapshotError:
+                continue  # of neighbours: the others have learned the same answers
 
     def sentence(self) -> str:
         """In words."""

@@ -78,7 +78,7 @@ async def evaluate(
     targets = []
     for champion, policy, role in roles(serving.published):
         snapshot = serving.snapshots[policy]
-        learned = f"snapshot {snapshot.version}, {snapshot.learned:,.0f} outcomes learned"
+        learned = f"now at {snapshot.version}, {snapshot.learned:,.0f} outcomes learned"
         targets.append(
             Target(policy, f"{role} of {champion}: {learned}", Judgement(options.examples), champion, policy)
         )

@@ -33,7 +33,7 @@ def show(report: Report, console: Console) -> None:
 
 def _verdict(report: Report, verdict: Verdict, console: Console) -> None:
     if not verdict.decisions:
-        console.print("no decision to judge by")
+        console.print("the log has no decision to judge by in this time")
         return
     table = Table("per decision", "", "today", "would be", f"difference ({report.confidence:.0%})")
     for figure in verdict.figures:
@@ -50,7 +50,7 @@ def _verdict(report: Report, verdict: Verdict, console: Console) -> None:
             f"{change.other_pick:.1%}",
         )
     console.print(table)
-    table = Table("items per 1,000 decisions", "today", "would be", "beyond the log", "")
+    table = Table("items per 1,000 decisions", "today", "would be", "never in the log", "")
     for moved in verdict.groups:
         table.add_row(
             moved.name, *(f"{1000 * n:,.1f}" for n in (moved.today, moved.target, moved.unsupported))
@@ -106,15 +106,23 @@ def arrow(before: int, after: int) -> str:
 
 
 def refusals(verdict: Verdict) -> Iterator[str]:
-    """Why figures of all decisions are refused, each reason once."""
-    seen = set()
+    """Why figures are refused, each reason once."""
+    found: dict[tuple[str, str], list[str]] = {}
     for figure in verdict.figures:
-        for bounds in (figure.target, figure.today) if figure.of == "all" else ():
+        for bounds in (figure.target, figure.today, figure.difference):
             for warning in bounds.warnings:
-                line = f"{warning['code']} is {warning['measured']:.3g}, the bound {warning['bound']:.3g}"
-                if line not in seen:
-                    seen.add(line)
-                    yield f"{METRICS[figure.metric]}: {line}"
+                line = _refusal(warning["code"], warning["measured"], warning["bound"])
+                metrics = found.setdefault((where(figure), line), [])
+                if METRICS[figure.metric] not in metrics:
+                    metrics.append(METRICS[figure.metric])
+    for (of, line), metrics in found.items():
+        yield f"{of} ({', '.join(metrics)}): {line}"
+
+
+def _refusal(code: str, measured: float, bound: float) -> str:
+    if code == "unsupported":
+        return f"{measured:.1%} of what would be shown lies beyond the log, the bound is {bound:.1%}"
+    return f"{code.replace('_', ' ')} is {measured:.3g}, the bound {bound:.3g}"
 
 
 def remarks(report: Report) -> Iterator[str]:

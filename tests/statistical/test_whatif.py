@@ -5,7 +5,7 @@ each change is really run, and its acceptances and value a decision, expected un
 averaged. Then logs of today's catalog are drawn anew again and again, each judges the changes, and it is
 counted how often the stated 95% interval holds the truth.
 
-`lever`: three times the lever of an action that is often shown. `rule`: one that takes an often shown action
+`lever`: half as much again as the lever of an action that is often shown. `rule`: one that takes an often shown action
 from a good share of its customers. `wider`: one that shows an action to customers who could never get it: the
 log knows nothing of that, and no figure may be given.
 
@@ -53,7 +53,7 @@ FLOOR = 0.2  # of the policy that writes the log
 
 
 def lever(actions: dict[str, Any]) -> None:
-    actions["device_trade_in"]["lever"] = 3.0
+    actions["device_trade_in"]["lever"] = 1.5
 
 
 def rule(actions: dict[str, Any]) -> None:

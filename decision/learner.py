@@ -119,7 +119,7 @@ class Learner:
         seen: Seen = {}
         for policy, state in list(learned.states.items()):
             try:
-                if _add(state, learned.catalog, policy, changes, seen):
+                if add_changes(state, learned.catalog, policy, changes, seen):
                     learned.stale.add(policy)
             except SnapshotError:
                 log.exception("policy %s cannot learn this; it is learned again from the ledger", policy)
@@ -251,9 +251,9 @@ class Learner:
         async for decision, label in self._store.learned():
             changes.append(Change(decision, label.treatment, None, label.outcomes))
             if len(changes) >= BATCH:
-                _add(state, catalog, policy, changes, {})
+                add_changes(state, catalog, policy, changes, {})
                 changes.clear()
-        _add(state, catalog, policy, changes, {})
+        add_changes(state, catalog, policy, changes, {})
         return state
 
     async def _catalog(self, version: str) -> CompiledCatalog:
@@ -285,7 +285,7 @@ def _fade(state: State | History, now: datetime) -> bool:
     return moved and bool(state.rows)
 
 
-def _add(
+def add_changes(
     state: State | History, catalog: CompiledCatalog, policy: str, changes: Sequence[Change], seen: Seen
 ) -> bool:
     """Adds changes to a policy's sums; whether there were any that count."""

@@ -12,7 +12,7 @@ from arbitration.errors import SnapshotError
 from arbitration.policy.state import State
 from arbitration.snapshot import PRIOR, Snapshot, empty_state, lineage, load, save
 from decision.learner import BATCH, Change
-from decision.learner import _add as learn
+from decision.learner import add_changes as learn
 from decision.live import Live
 from decision.publishing import Published
 from decision.storage.port import DecisionRecord, Label, Store

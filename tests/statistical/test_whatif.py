@@ -5,16 +5,17 @@ each change is really run, and its acceptances and value a decision, expected un
 averaged. Then logs of today's catalog are drawn anew again and again, each judges the changes, and it is
 counted how often the stated 95% interval holds the truth.
 
-`lever`: half as much again as the lever of an action that is often shown. `rule`: one that takes an often shown action
-from a good share of its customers. `wider`: one that shows an action to customers who could never get it: the
-log knows nothing of that, and no figure may be given.
+`lever`: half as much again as the lever of an action that is often shown. `rule`: one that takes an often
+shown action from a good share of its customers. `wider`: one that shows an action to customers who could
+never get it: the log knows nothing of that, and no figure may be given.
 
-The policy that writes the log explores with a floor of 0.2 (the example: 0.02), so that 3,000 decisions are
-enough to tell what comes in the place of an arm that a rule takes away.
+The policy that writes the log explores with a floor of 0.2 and an alpha of 1 (the example: 0.02 and 0.25), so
+that 3,000 decisions are enough to tell what comes in the place of an arm that a rule takes away.
 
-The long form (100 logs of 3,000 decisions, truths of 100,000) holds each interval to 93 of 100; its result is
-in `benchmarks/results/whatif.md`. The short form (one log of 300 decisions for each change) asks for one slot
-only, where the truth of its very decisions is a sum over arms. Figures that are right are off by more than
+The long form (100 logs of 3,000 decisions, truths of 100,000) holds the intervals of candidates to 93 of 100,
+and counts those of the differences; `benchmarks/results/whatif.md` has both. The short form (one log of 300
+decisions for each change) asks for one slot only, where the truth of its very decisions is a sum over arms.
+Figures that are right are off by more than
 four of their standard errors once in 15,000 seeds; all seeds are fixed.
 """
 

@@ -116,6 +116,7 @@ def test_nothing_occurred_before_its_decision() -> None:
     assert label(early) == Label("d", "arm", None, NOW + 2 * HOUR)
     assert label(early, channel=AGENT) == Label("d", "arm", None, NOW + 2 * HOUR)
     # and so of two answers from before it, the one told first comes first
-    assert outcomes(said("b", "click", -9.0), said("a", "rejected", -7.0)) == (
-        ("click", None), ("rejected", None),
-    )  # fmt: skip
+    later, sooner = NOW + 2 * HOUR, NOW + HOUR
+    assert outcomes(
+        said("b", "click", -9.0, received_at=later), said("a", "rejected", -7.0, received_at=sooner)
+    ) == (("rejected", None), ("click", None))

@@ -14,21 +14,15 @@ import io
 import json
 import pickle
 import zipfile
-from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from arbitration.catalog.learning import Mabwiser
 from arbitration.errors import SnapshotError
 from arbitration.policy.mabwiser.history import Events
-from arbitration.policy.mabwiser.neighbourhood import believe
 from arbitration.policy.mabwiser.training import Trained
-
-if TYPE_CHECKING:
-    from arbitration.snapshot import Belief
 
 _PLAIN, _SIGNED = b"mabrows1", b"mabsign1"
 _CODE, _LENGTH = hashlib.sha256().digest_size, 8
@@ -95,16 +89,6 @@ def from_bytes(content: bytes, key: bytes, fingerprint: str, version: str | None
             f"the snapshot was written by {_spelled(libraries)}, here is {_spelled(_libraries())}"
         )
     return Trained(found, events, _unpickled(body[length:]))
-
-
-def load(
-    content: bytes, policy: Mabwiser, arms: Sequence[str], size: int, key: bytes, fingerprint: str
-) -> Belief:
-    """The belief of `policy` about `arms`, in this order, over `size` columns. Raises as `from_bytes`."""
-    trained = from_bytes(content, key, fingerprint)
-    if trained.events.x.shape[1:] != (size,):
-        raise SnapshotError("the snapshot has contexts of another size")
-    return believe(policy, trained, arms, size)
 
 
 def _code(kind: bytes, key: bytes, body: bytes) -> bytes:

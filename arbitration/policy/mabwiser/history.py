@@ -75,14 +75,6 @@ class History:
             self._count((time, arm, gained, context.tobytes()), int(count))
         self._drop()
 
-    def merge(self, other: History) -> None:
-        """Adds another history. Raises SnapshotError where its contexts are encoded otherwise."""
-        if (other.fingerprint, other.size) != (self.fingerprint, self.size):
-            raise SnapshotError("histories of different encodings cannot be added up")
-        for row, count in other.rows.items():
-            self._count(row, count)
-        self._drop()
-
     def newest(self) -> Events:
         """The newest `keep` events."""
         rows = heapq.nlargest(self.keep, (row for row, count in self.rows.items() if count > 0))

@@ -15,7 +15,7 @@ from arbitration.catalog import mabwiser
 from arbitration.catalog.learning import Mabwiser
 from arbitration.errors import SnapshotError
 from arbitration.policy.mabwiser import artifact
-from arbitration.policy.mabwiser.artifact import from_bytes, load, to_bytes
+from arbitration.policy.mabwiser.artifact import from_bytes, to_bytes
 from arbitration.policy.mabwiser.history import Events, History
 from arbitration.policy.mabwiser.neighbourhood import believe
 from arbitration.policy.mabwiser.training import Trained, train
@@ -68,7 +68,7 @@ def test_end_to_end(name: str, near: str) -> None:
     trained = train(made, history())
     version, content = to_bytes(trained, KEY)
     assert (version, content) == to_bytes(train(made, history(7)), KEY)
-    belief = load(content, made, ARMS, SIZE, KEY, "f")
+    belief = believe(made, from_bytes(content, KEY, "f"), ARMS, SIZE)
     before = believe(made, trained, ARMS, SIZE)
     assert (b"sklearn" in content) == (near in ("Clusters", "TreeBandit"))
     for x in ([1.0, 0.0, 2.0], [1.0, 1.0, 1.0], [1.0, 9.0, -9.0]):
@@ -89,7 +89,7 @@ def test_end_to_end(name: str, near: str) -> None:
 def test_nothing_learned_comes_back_as_nothing(near: str) -> None:
     made = policy("UCB1", near)
     _, content = to_bytes(train(made, History("f", SIZE, 5)), b"")
-    mean, sd = load(content, made, ARMS, SIZE, b"", "f").score(np.ones(SIZE), 0, 4)
+    mean, sd = believe(made, from_bytes(content, b"", "f"), ARMS, SIZE).score(np.ones(SIZE), 0, 4)
     assert not mean.any()
     assert not sd.any()
     assert believe(made, None, ARMS, SIZE).score(np.ones(SIZE), 0, 4)[0].tolist() == [0.0] * 4
@@ -161,8 +161,6 @@ def test_what_needs_no_key_cannot_bring_a_pickle() -> None:
 def test_another_fingerprint_is_refused(near: str) -> None:
     with pytest.raises(SnapshotError, match="another policy"):
         from_bytes(content_of(near), KEY, "g")
-    with pytest.raises(SnapshotError, match="another size"):
-        load(content_of("KNearest"), policy("UCB1", "KNearest"), ARMS, SIZE + 1, KEY, "f")
 
 
 @pytest.mark.usefixtures("_no_pickle")

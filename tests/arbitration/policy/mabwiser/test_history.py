@@ -82,15 +82,6 @@ def test_what_is_no_longer_needed_is_dropped_and_the_rest_is_the_same() -> None:
     assert same(kept.newest(), before)
 
 
-def test_histories_add_up() -> None:
-    left, right = filled(range(0, ALL, 2)), filled(range(1, ALL, 2))
-    left.merge(right)
-    assert len(left) == ALL
-    assert same(left.newest(), filled(range(ALL)).newest())
-    with pytest.raises(SnapshotError):
-        left.merge(History("another", SIZE, 20))
-
-
 def test_nothing_at_all() -> None:
     events = add(filled([5]), [5], -1.0).newest()
     assert events.arms == ()

@@ -386,25 +386,3 @@ async def test_a_policy_that_comes_back_is_learned_again(service: Service, store
     await service.publish(document)
     await finish(Learner(store, service.clock))  # a new process, which knows nothing of what went before
     assert counts((await states(store))["plain"]) == {"check_agent": (2, 1.0)}
-
-
-async def test_an_arm_that_comes_back_has_its_history(service: Service, store: SqliteStore) -> None:
-    learner = Learner(store, service.clock)
-    decision = await service.decide(profile={"nps": 9, "plan": "Max"})
-    await service.respond(decision, "accepted", "a", "check_agent")
-    await finish(learner)
-    document = catalog_document()
-    gone = {**document, "actions": document["actions"][:3]}
-    await service.publish(gone)
-    await service.context.live.refresh()
-    decision = await service.decide(profile={"nps": 9, "plan": "Basic"})
-    await service.respond(decision, "rejected", "b", "upgrade_agent")
-    await finish(learner)
-    await service.publish(document)
-    await finish(Learner(store, service.clock))
-    await service.context.live.refresh()
-    assert counts((await states(store))["default"]) == {"check_agent": (1, 1.0), "upgrade_agent": (1, 0.0)}
-    decision = await service.decide(profile={"nps": 9, "plan": "Max"})
-    (item,) = decision["placements"][0]["items"]
-    assert (item["treatment"], round(item["propensity"], 3)) != ("check_agent", 0.0)
-    assert item["propensity"] > 0.4

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import ANNA, NOW, Service, catalog_document, running, treatments
+from support import ANNA, Service, catalog_document, running, treatments
 
 from arbitration.snapshot import PRIOR
 from decision.learner import Learner
@@ -90,7 +90,6 @@ async def test_a_signed_snapshot_is_refused_under_another_key(tmp_path: Path) ->
         await live.refresh()
         assert set(live.refused) == SIGNED
         assert {name for name, each in live.serving.snapshots.items() if each.version == PRIOR} == SIGNED
-        assert service.clock.now == NOW
 
 
 async def test_without_mabwiser_the_others_learn_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

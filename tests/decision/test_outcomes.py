@@ -348,3 +348,26 @@ async def test_a_policy_that_cannot_learn_does_not_stop_the_others(service: Serv
     while await learner.step():
         pass
     compare(await states(service), await oracle(service, messages))
+
+
+async def test_an_arm_that_comes_back_has_its_history(service: Service) -> None:
+    document = catalog_document()
+    await service.publish(document)
+    decision = await service.decide(profile={"nps": 9, "plan": "Max"})
+    await service.respond(decision, "accepted", "a", "check_agent")
+    await finish(service)
+    await service.publish({**document, "actions": document["actions"][:3]})
+    decision = await service.decide(profile={"nps": 9, "plan": "Basic"})
+    await service.respond(decision, "rejected", "b", "upgrade_agent")
+    await finish(service)
+    await service.publish(document)
+    await finish(service)
+    await service.context.live.refresh()
+    learned = (await states(service))["default"]
+    assert {arm: learned.count[row] for arm, row in learned.rows.items()} == {
+        "check_agent": 1.0, "upgrade_agent": 1.0
+    }  # fmt: skip
+    decision = await service.decide(profile={"nps": 9, "plan": "Max"})
+    (item,) = decision["placements"][0]["items"]
+    assert item["treatment"] == "check_agent"
+    assert item["propensity"] > 0.4

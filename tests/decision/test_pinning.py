@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -140,7 +139,6 @@ async def test_a_snapshot_of_another_lineage_cannot_be_pinned(service: Service) 
     await service.publish(document)
     status, problem = await call(service, "PUT", "/default/pin", {"version": version})
     assert (status, problem["errors"][0]["code"]) == (404, "unknown_snapshot")
-    await asyncio.sleep(0)
 
 
 async def test_a_state_that_comes_back_is_the_newest_again(service: Service) -> None:

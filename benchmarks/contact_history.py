@@ -30,7 +30,7 @@ from decision.api.context import build, new_id, utc_now
 from decision.messages import DecisionRequest, ResponseMessage
 from decision.publishing import check_document
 from decision.storage.port import Claim, DecisionRecord
-from decision.storage.sqlite import SqliteStore
+from decision.storage.sqlite.store import SqliteStore
 
 ACTIONS = 300
 FEW = 5

@@ -25,7 +25,7 @@ from storage import busy, keep, machine, quantile
 from decision.api.app import create_app
 from decision.api.context import build
 from decision.sources.connections import Connection
-from decision.storage.sqlite import SqliteStore
+from decision.storage.sqlite.store import SqliteStore
 
 WARM = 50
 

@@ -26,7 +26,7 @@ import uvloop
 
 from decision.api.context import new_id
 from decision.storage.port import Customer, DecisionRecord, Identity, ResponseRecord, Stop
-from decision.storage.sqlite import SqliteStore
+from decision.storage.sqlite.store import SqliteStore
 
 RESULTS = Path(__file__).parent / "results"
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

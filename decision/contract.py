@@ -13,7 +13,7 @@ import orjson
 from arbitration.catalog.model import Catalog
 from decision.api.app import contract, create_app
 from decision.api.context import build
-from decision.storage.sqlite import SqliteStore
+from decision.storage.sqlite.store import SqliteStore
 
 FOLDER = Path(__file__).resolve().parent.parent / "openapi"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from arbitration.errors import SnapshotError
 from decision.errors import StoreUnavailable
 from decision.storage.port import Store
-from decision.storage.sqlite import SqliteStore
+from decision.storage.sqlite.store import SqliteStore
 
 
 def open_store(url: str) -> Store:

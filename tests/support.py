@@ -19,7 +19,7 @@ from decision.api.context import Context, build
 from decision.learner import Learner
 from decision.sources.connections import Connections
 from decision.storage.port import Customer, Identity, Standing, Store
-from decision.storage.sqlite import SqliteStore
+from decision.storage.sqlite.store import SqliteStore
 
 NOW = datetime(2026, 3, 1, 12, 30, 15, 250_000, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from decision.storage.port import Store
-from decision.storage.sqlite import SqliteStore
+from decision.storage.sqlite.store import SqliteStore
 
 
 @pytest.fixture(params=["sqlite"])

@@ -19,7 +19,7 @@ from decision.import_files import Summary, import_file
 from decision.importing import BATCH, LONGEST_LINE, REPORTED
 from decision.publishing import check_document
 from decision.storage.port import ConsentDetail, Customer, Identity
-from decision.storage.sqlite import SqliteStore
+from decision.storage.sqlite.store import SqliteStore
 
 CATALOG = {
     "attributes": [

@@ -18,7 +18,7 @@ from decision.errors import Conflict, StoreUnavailable
 from decision.learner import Learner
 from decision.publishing import load_published
 from decision.storage.port import Cursor
-from decision.storage.sqlite import SqliteStore
+from decision.storage.sqlite.store import SqliteStore
 
 HOUR = timedelta(hours=1)
 OUTCOMES = {

@@ -30,7 +30,7 @@ from support import (
 from arbitration.catalog.limits import ControlGroup
 from arbitration.control import membership
 from decision.storage.port import DecisionRecord
-from decision.storage.sqlite import SqliteStore
+from decision.storage.sqlite.store import SqliteStore
 
 DECIDE, BATCH = "/v1/decisions", "/v1/decisions:batch"
 WEEK = timedelta(days=7)

@@ -18,7 +18,7 @@ from arbitration.snapshot import PRIOR, fingerprint, lineage
 from decision.errors import StoreUnavailable
 from decision.publishing import check_document
 from decision.storage.port import SnapshotRecord
-from decision.storage.sqlite import SqliteStore
+from decision.storage.sqlite.store import SqliteStore
 
 
 async def until(done: Callable[[], bool], seconds: float = 2.0) -> None:

@@ -8,14 +8,14 @@ import sys
 import threading
 from pathlib import Path
 
-from decision.storage.sqlite import SqliteStore
+from decision.storage.sqlite.store import SqliteStore
 
 # Prints an id once its commit returned, from several callers at once, until it is killed.
 _PROGRAM = """
 import asyncio, itertools, sys
 from datetime import UTC, datetime
 from decision.storage.port import DecisionRecord
-from decision.storage.sqlite import SqliteStore
+from decision.storage.sqlite.store import SqliteStore
 
 async def main(path, turn):
     store = SqliteStore(path)

@@ -15,7 +15,7 @@ import pytest
 from decision.catalog_files import read_catalog
 from decision.import_files import import_file
 from decision.publishing import check_document
-from decision.storage.sqlite import SqliteStore
+from decision.storage.sqlite.store import SqliteStore
 
 HERE = Path(__file__).resolve().parent / "hillstrom"
 FILE = Path(__file__).resolve().parents[3] / "shared/data/hillstrom/hillstrom.csv.gz"

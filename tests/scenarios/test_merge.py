@@ -16,7 +16,7 @@ from arbitration.policy.state import State
 from arbitration.snapshot import lineage
 from decision.learner import Learner
 from decision.storage.port import DecisionRecord
-from decision.storage.sqlite import SqliteStore
+from decision.storage.sqlite.store import SqliteStore
 
 PHONE = {"type": "phone", "value": "1"}
 TABLET = {"type": "cookie", "value": "tablet"}

@@ -31,7 +31,7 @@ from decision.catalog_files import read_catalog
 from decision.import_files import Summary, import_file
 from decision.messages import DecisionReply
 from decision.publishing import check_document
-from decision.storage.sqlite import SqliteStore
+from decision.storage.sqlite.store import SqliteStore
 
 HERE = Path(__file__).resolve().parent / "telco_churn"
 FILE = Path(__file__).resolve().parents[3] / "shared/data/telco_churn/telco-customer-churn.csv.gz"

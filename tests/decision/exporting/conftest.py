@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 from past import History, Told, lived, read
 
-from decision.storage.sqlite import SqliteStore
+from decision.storage.sqlite.store import SqliteStore
 
 
 @pytest.fixture(scope="session")

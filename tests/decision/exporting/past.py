@@ -13,7 +13,7 @@ from support import ANNA, Service, asking, catalog_document, running, treatments
 from decision.exporting.remaking import Log, Window, survey
 from decision.exporting.rows import Row
 from decision.live import Live
-from decision.storage.sqlite import SqliteStore
+from decision.storage.sqlite.store import SqliteStore
 
 CUSTOMERS = [f"customer-{number}" for number in range(12)]
 OBJECTS = {"customer-3", "customer-4"}

@@ -12,7 +12,7 @@ from support import NOW
 from decision.exporting.errors import ExportError
 from decision.exporting.export import Format, export
 from decision.exporting.remaking import Window
-from decision.storage.sqlite import SqliteStore
+from decision.storage.sqlite.store import SqliteStore
 
 
 async def test_lines_go_to_a_file_or_to_standard_output(

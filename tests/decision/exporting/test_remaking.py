@@ -18,7 +18,7 @@ from support import NOW, catalog_document, running
 from decision.exporting.errors import ExportError
 from decision.exporting.remaking import Window
 from decision.exporting.rows import Item, Row
-from decision.storage.sqlite import SqliteStore
+from decision.storage.sqlite.store import SqliteStore
 
 
 def live(history: History) -> list[dict[str, Any]]:

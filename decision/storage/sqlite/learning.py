@@ -12,7 +12,7 @@ from functools import partial
 from decision.errors import Conflict
 from decision.storage import rows
 from decision.storage.port import Cursor, DecisionRecord, Label, ResponseRecord, SnapshotRecord
-from decision.storage.sqlite_connections import Connections
+from decision.storage.sqlite.connections import Connections
 
 _LABEL = "decision_id, treatment, outcomes, due_at"
 _SNAPSHOT = "version, lineage, created_at, content"

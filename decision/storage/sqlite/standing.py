@@ -22,9 +22,9 @@ from decision.storage.port import (
     Standing,
     Stop,
 )
-from decision.storage.sqlite_connections import Connections
-from decision.storage.sqlite_contacts import basis, contact, count, forget, move
-from decision.storage.sqlite_merges import survivor_of
+from decision.storage.sqlite.connections import Connections
+from decision.storage.sqlite.contacts import basis, contact, count, forget, move
+from decision.storage.sqlite.merges import survivor_of
 
 Read = Callable[[str, Sequence[Any]], list[rows.Row]]
 

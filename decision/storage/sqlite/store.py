@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from decision.storage import rows
 from decision.storage.port import Publication, Store
-from decision.storage.sqlite_connections import Connections
-from decision.storage.sqlite_learning import SqliteLearning
-from decision.storage.sqlite_ledger import SqliteLedger
-from decision.storage.sqlite_profiles import SqliteProfiles
-from decision.storage.sqlite_reports import SqliteReports
+from decision.storage.sqlite.connections import Connections
+from decision.storage.sqlite.learning import SqliteLearning
+from decision.storage.sqlite.ledger import SqliteLedger
+from decision.storage.sqlite.profiles import SqliteProfiles
+from decision.storage.sqlite.reports import SqliteReports
 
 
 class SqliteCatalogs(Connections):

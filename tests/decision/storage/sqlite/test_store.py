@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from decision.errors import StoreUnavailable
-from decision.storage import migrate as migrating
-from decision.storage.migrate import migrate, migrations
 from decision.storage.port import Change, ConsentDetail, Customer, Identity
-from decision.storage.sqlite import SqliteStore
-from decision.storage.sqlite_learning import _LEARNED
-from decision.storage.sqlite_ledger import _BY_REQUEST_OF_ANY, _NEWEST
-from decision.storage.sqlite_merges import NAMES, PROFILE
-from decision.storage.sqlite_profiles import _CUSTOMER, _TOLD
-from decision.storage.sqlite_standing import _STOPS
+from decision.storage.sqlite import migrate as migrating
+from decision.storage.sqlite.learning import _LEARNED
+from decision.storage.sqlite.ledger import _BY_REQUEST_OF_ANY, _NEWEST
+from decision.storage.sqlite.merges import NAMES, PROFILE
+from decision.storage.sqlite.migrate import migrate, migrations
+from decision.storage.sqlite.profiles import _CUSTOMER, _TOLD
+from decision.storage.sqlite.standing import _STOPS
+from decision.storage.sqlite.store import SqliteStore
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 DAY = timedelta(days=1)

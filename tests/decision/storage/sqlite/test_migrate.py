@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from decision.errors import StoreUnavailable
-from decision.storage import migrate as module
 from decision.storage import rows
-from decision.storage.migrate import migrate, migrations
-from decision.storage.sqlite import SqliteStore
+from decision.storage.sqlite import migrate as module
+from decision.storage.sqlite.migrate import migrate, migrations
+from decision.storage.sqlite.store import SqliteStore
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_every_migration_is_applied_once(connection: sqlite3.Connection) -> None
 _OPENS = """
 import sqlite3, sys
 from contextlib import closing
-from decision.storage.migrate import migrate
+from decision.storage.sqlite.migrate import migrate
 
 print("ready", flush=True)
 sys.stdin.readline()

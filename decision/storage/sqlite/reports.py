@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from decision.storage import rows
 from decision.storage.port import BudgetPeriod, BudgetUse, Cohort, ControlGroupSize, OutcomeSums
-from decision.storage.sqlite_connections import Connections
+from decision.storage.sqlite.connections import Connections
 
 # Each customer once, by whatever names: what was found at the very first exposure. Materialised, or the join
 # with what was said may go through all of it for each response.

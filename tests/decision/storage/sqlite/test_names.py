@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from decision.storage import migrate as migrating
-from decision.storage.migrate import migrate, migrations
 from decision.storage.port import Customer, Identity, Names, pseudonym
-from decision.storage.sqlite import SqliteStore
-from decision.storage.sqlite_ledger import _BY_REQUEST
-from decision.storage.sqlite_merges import SHARED
+from decision.storage.sqlite import migrate as migrating
+from decision.storage.sqlite.ledger import _BY_REQUEST
+from decision.storage.sqlite.merges import SHARED
+from decision.storage.sqlite.migrate import migrate, migrations
+from decision.storage.sqlite.store import SqliteStore
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 TABLET, PHONE = Identity("cookie", 'größer "\x00'), Identity("phone", "1")

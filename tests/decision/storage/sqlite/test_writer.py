@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from decision.errors import StoreUnavailable
-from decision.storage.writer import Writer
+from decision.storage.sqlite.writer import Writer
 
 Op = Callable[[sqlite3.Connection], int]
 

@@ -15,7 +15,7 @@ _OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
 
 def migrations() -> list[tuple[int, str, str]]:
     """The numbered migrations in order: (number, file name, SQL)."""
-    folder = files("decision.storage").joinpath("migrations")
+    folder = files("decision.storage.sqlite").joinpath("migrations")
     scripts = [
         entry for entry in folder.iterdir() if entry.name[:4].isdigit() and entry.name.endswith(".sql")
     ]

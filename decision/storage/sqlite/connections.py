@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from decision.errors import StoreUnavailable
-from decision.storage.migrate import migrate
 from decision.storage.rows import Row
-from decision.storage.writer import Operation, Writer
+from decision.storage.sqlite.migrate import migrate
+from decision.storage.sqlite.writer import Operation, Writer
 
 T = TypeVar("T")
 

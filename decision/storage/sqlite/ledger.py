@@ -10,8 +10,8 @@ from arbitration.contact import Limits
 from decision.errors import Conflict
 from decision.storage import rows
 from decision.storage.port import NO_LIMITS, DecisionRecord, ResponseRecord
-from decision.storage.sqlite_merges import SURVIVOR
-from decision.storage.sqlite_standing import SqliteStanding, holds_still, make_good, recount, settle
+from decision.storage.sqlite.merges import SURVIVOR
+from decision.storage.sqlite.standing import SqliteStanding, holds_still, make_good, recount, settle
 
 _INSERT_DECISION = f"INSERT INTO decisions ({rows.DECISION}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _BY_ID = f"SELECT {rows.DECISION} FROM decisions WHERE decision_id = ?"

@@ -11,8 +11,8 @@ from decision.errors import Conflict
 from decision.storage import rows
 from decision.storage.port import Change, Customer, Identity, Names
 from decision.storage.profile import patched, replaced, retold
-from decision.storage.sqlite_connections import Connections
-from decision.storage.sqlite_merges import (
+from decision.storage.sqlite.connections import Connections
+from decision.storage.sqlite.merges import (
     CUSTOMER_ROW,
     NAMES,
     SURVIVOR,

@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 
 BATCH = 5_000
 _LONGEST_PAUSE = 60.0
+# The longest pause between two looks whether the learner that leads is gone, or the store is there again.
+_STANDBY = 1.0
 # What was learned fades in steps of 1.1 %, each of them a new snapshot.
 _STEPS_PER_HALF_LIFE = 64
 
@@ -73,18 +75,27 @@ class Learner:
         self._catalogs: dict[str, CompiledCatalog] = {}
 
     async def run(self, interval: float) -> None:
-        """Learns every `interval` seconds until cancelled. What fails is logged and tried again.
+        """Learns every `interval` seconds until cancelled, while no other learner does. What fails is logged
+        and tried again.
 
         Every round with news leaves a snapshot behind for good, and the more is known the less a round
         adds: so with n events learned the pause grows to n / 10,000 seconds, at most a minute.
         """
+        led = None
         while True:
+            pause = min(interval, _STANDBY)
             try:
-                while await self.step() >= BATCH:
-                    pass
+                leads = await self._store.lead()
+                if leads != led:
+                    log.info("learning" if leads else "another learner leads; standing by")
+                    led = leads
+                if leads:
+                    while await self.step() >= BATCH:
+                        pass
+                    pause = max(interval, min(self._events() / 10_000, _LONGEST_PAUSE))
             except Exception:
                 log.exception("learning failed; it is tried again from what the store holds")
-            await asyncio.sleep(max(interval, min(self._events() / 10_000, _LONGEST_PAUSE)))
+            await asyncio.sleep(pause)
 
     def _events(self) -> float:
         states = self._learned.states.values() if self._learned is not None else ()

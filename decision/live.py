@@ -181,7 +181,7 @@ class Live:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(self._poll_seconds)
+            await self._store.news(self._poll_seconds)
             try:
                 await self.refresh()
             except Exception:  # the watch must outlive whatever it meets

@@ -178,12 +178,13 @@ class BudgetUse:
 class Standing:
     """What limits a customer at a moment: `stops` in force; `holds`, by (policy, target), until when a
     contact policy holds back; `used`: what is taken of the budgets asked for, in times or ticks of money;
-    `memberships`: the earliest of each control group and window."""
+    `memberships`: the earliest of each control group and window. `read`: what its store knows it again by."""
 
     stops: tuple[Stop, ...] = ()
     holds: Mapping[Key, datetime] = field(default_factory=dict)
     used: Mapping[BudgetPeriod, int] = field(default_factory=dict)
     memberships: tuple[Membership, ...] = ()
+    read: object = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -488,9 +489,19 @@ class Catalogs(Protocol):
     async def publications(self, limit: int = 100) -> list[Publication]:
         """Newest first."""
 
+    async def news(self, seconds: float) -> None:
+        """Returns when there may be another catalog, snapshot or pin to serve, at the latest after `seconds`.
+
+        Never fails: where nothing can be heard of the database, it waits.
+        """
+
 
 class Learning(Protocol):
     """What the learner reads and writes. One transaction moves labels, snapshots and cursor together."""
+
+    async def lead(self) -> bool:
+        """Whether this store is the one that may learn: of all that ask, one at a time is. It stays so until
+        it is closed, its process ends or it loses the database; then the next that asks is."""
 
     async def live_snapshots(self) -> dict[str, str]:
         """The snapshot version to serve of each lineage: the pinned one, or else the newest, whether it is

@@ -173,3 +173,13 @@ async def test_a_snapshot_stored_again_is_written_anew(store: Store) -> None:
     await learn(store, [], [snapshot("s1", content=b"damaged")], Cursor())
     await learn(store, [], [snapshot("s1", content=b"whole")], Cursor())
     assert await store.snapshot("s1") == snapshot("s1", content=b"whole")
+
+
+async def test_one_store_at_a_time_leads(store: Store, other: Store) -> None:
+    assert await store.lead()
+    assert not await other.lead()
+    assert await store.lead()
+    await store.close()
+    assert await other.lead()
+    await store.open()
+    assert not await store.lead()

@@ -211,3 +211,16 @@ async def test_the_document_of_a_version_never_changes(store: Store) -> None:
     await store.publish_catalog("v1", b"one", NOW)
     await store.publish_catalog("v1", b"changed", NOW + DAY)
     assert await store.catalog("v1") == b"one"
+
+
+async def test_who_waits_for_news_gets_them_at_the_latest_when_the_time_is_over(
+    store: Store, other: Store
+) -> None:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await store.news(0.2)
+    assert loop.time() - began < 5
+    waiting = asyncio.create_task(store.news(0.5))
+    await other.publish_catalog("v1", b"one", NOW)
+    await waiting
+    assert await store.live_catalog() == Publication("v1", NOW)

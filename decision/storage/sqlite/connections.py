@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from decision.errors import StoreUnavailable
 from decision.storage.rows import Row
@@ -32,6 +33,7 @@ class Connections:
         self._path = Path(path).absolute()
         self._reader: sqlite3.Connection | None = None
         self._writer: Writer | None = None
+        self._leading: TextIO | None = None
 
     async def open(self) -> None:
         """Creates the file if there is none and brings the schema up to date.
@@ -63,6 +65,9 @@ class Connections:
         if writer is not None:
             await writer.close()
         self._close_reader()
+        leading, self._leading = self._leading, None
+        if leading is not None:
+            leading.close()
 
     def _close_reader(self) -> None:
         reader, self._reader = self._reader, None
@@ -72,6 +77,21 @@ class Connections:
     async def ping(self) -> None:
         """Reads from the file itself. Raises StoreUnavailable if that fails."""
         self._read("SELECT version FROM schema_migrations LIMIT 1")
+
+    def _lead(self) -> bool:
+        """Takes the lock on a file beside the database, unless another has it. The system gives it back when
+        this process ends, in whatever way."""
+        if self._reader is None:
+            raise StoreUnavailable("the store is not open")
+        if self._leading is None:
+            file = self._path.with_name(f"{self._path.name}-learner").open("a")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.close()
+                return False
+            self._leading = file
+        return True
 
     def _read(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
         if self._reader is None:

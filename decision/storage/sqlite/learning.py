@@ -34,6 +34,9 @@ _ALWAYS = (-(2**62), 2**62)
 class SqliteLearning(Connections):
     """Implements `decision.storage.port.Learning`."""
 
+    async def lead(self) -> bool:
+        return self._lead()
+
     async def live_snapshots(self) -> dict[str, str]:
         return dict(
             self._read(

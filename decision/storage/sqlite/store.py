@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from datetime import datetime
 from functools import partial
@@ -35,6 +36,9 @@ class SqliteCatalogs(Connections):
             "SELECT version, published_at FROM publications ORDER BY seq DESC LIMIT ?", (limit,)
         )
         return [Publication(version, rows.moment(at)) for version, at in found]
+
+    async def news(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
 
 
 class SqliteStore(SqliteProfiles, SqliteLedger, SqliteReports, SqliteCatalogs, SqliteLearning):

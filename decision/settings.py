@@ -15,11 +15,19 @@ from decision.storage.sqlite.store import SqliteStore
 
 
 def open_store(url: str) -> Store:
-    """The store a URL names: `sqlite:PATH`. Raises StoreUnavailable on any other."""
+    """The store a URL names: `sqlite:PATH`, or a database of PostgreSQL as libpq has it,
+    `postgresql://USER:PASSWORD@HOST/DATABASE`. Raises StoreUnavailable on any other."""
     scheme, _, rest = url.partition(":")
-    if scheme != "sqlite" or not rest:
-        raise StoreUnavailable(f"'{url}' names no store; write sqlite:PATH")
-    return SqliteStore(Path(rest))
+    if scheme == "sqlite" and rest:
+        return SqliteStore(Path(rest))
+    if scheme in ("postgresql", "postgres") and rest.startswith("//"):
+        from decision.storage.postgres.store import PostgresStore  # who keeps a file does not pay for it
+
+        return PostgresStore(url)
+    # What was meant as a password must not be shown.
+    raise StoreUnavailable(
+        f"'{scheme}:…' names no store; write sqlite:PATH or postgresql://USER@HOST/DATABASE"
+    )
 
 
 def signing_key() -> bytes:
@@ -40,7 +48,7 @@ async def opened(url: str, *, existing: bool = False) -> AsyncIterator[Store]:
     """The store a URL names, open within the context; made if it is not there, unless it is to be
     `existing`. Raises StoreUnavailable."""
     store = open_store(url)
-    if existing and not Path(url.partition(":")[2]).exists():
+    if existing and url.startswith("sqlite:") and not Path(url.partition(":")[2]).exists():
         raise StoreUnavailable(f"there is no store {url}")
     await store.open()
     try:

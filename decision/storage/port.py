@@ -407,8 +407,9 @@ class Ledger(Protocol):
 
         It is looked for under all names of that customer, as a merge may have come between: under the
         record's own first, else the earliest. Returns, per record, the one that is in the ledger (the first
-        wins; also within one call). Raises Conflict (field `decision_id`) where an id was used before for
-        another decision.
+        wins; also within one call, where those of one customer are committed in their order). What fails may
+        leave other customers' records committed. Raises Conflict (field `decision_id`) where an id was used
+        before for another decision.
         """
 
     async def decision(self, decision_id: str) -> DecisionRecord | None:
@@ -423,7 +424,10 @@ class Ledger(Protocol):
     async def commit_responses(
         self, records: Sequence[ResponseRecord], limits: Limits = NO_LIMITS
     ) -> list[bool]:
-        """Commits all records and their stops, or none. Per record: True if new, False if known.
+        """Commits records and their stops: all of a customer or none. Per record: True if new, else False.
+
+        Where one is refused nothing is committed; where the store fails between two customers, the records of
+        the first are: they are known when they are sent again.
 
         What an item has reserved becomes firm with any new response to it but `no_response`.
 
@@ -594,3 +598,6 @@ class Store(Profiles, Ledger, Reports, Catalogs, Learning, Protocol):
 
     async def ping(self) -> None:
         """Returns if the store can be read; raises StoreUnavailable if not."""
+
+    def waiting(self) -> int:
+        """How many writes wait for their turn, in this process."""

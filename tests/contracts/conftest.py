@@ -8,14 +8,17 @@ from pathlib import Path
 import pytest
 
 from decision.storage.port import Store
+from decision.storage.postgres.store import PostgresStore
 from decision.storage.sqlite.store import SqliteStore
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "postgres"])
 def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Store]:
     """Makes stores, not yet open, on one and the same database: as several processes would."""
-    backends: dict[str, Callable[[], Store]] = {"sqlite": lambda: SqliteStore(tmp_path / "store.db")}
-    return backends[request.param]
+    if request.param == "sqlite":
+        return lambda: SqliteStore(tmp_path / "store.db")
+    url: str = request.getfixturevalue("postgres_url")
+    return lambda: PostgresStore(url)
 
 
 @pytest.fixture

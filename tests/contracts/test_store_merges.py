@@ -400,7 +400,8 @@ async def test_a_request_under_way_while_its_customer_is_merged_is_committed_onc
 
 async def test_of_requests_from_before_a_merge_a_records_own_comes_first(store: Store) -> None:
     of = {id: decided(f"d-{n}", "r-1", id) for n, id in enumerate(("c-2", "c-1", pseudonym(PHONE)))}
-    await store.commit_decisions(list(of.values()))
+    for record in of.values():
+        await store.commit_decisions([record])
     await merged(store)
     for id, earlier in of.items():
         assert await store.commit_decisions([decided("d-9", "r-1", id)]) == [earlier]

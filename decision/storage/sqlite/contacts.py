@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import defaultdict
 from collections.abc import Sequence
 
 import orjson
 
-from arbitration.contact import Contact, Counter, Key, Limits, Shown
+from arbitration.contact import Contact, Counter, Key, Limits
 from decision.storage import rows
+from decision.storage.counting import basis, contacts
 
 # The decisions that can still matter: those made or answered within the horizon, and those still reserved,
 # since what is taken away later must have been counted.
@@ -24,11 +24,6 @@ _RECENT = """
 """
 _ONE = "SELECT decision_id, decided_at, channel, activation, reply FROM decisions WHERE decision_id = ?"
 _COUNTER = "SELECT times, reserved, begun FROM counters WHERE customer_id = ? AND policy = ? AND target = ?"
-
-
-def basis(limits: Limits, names: int) -> str:
-    """What counters are counted by. A customer's names only ever become more, so their number tells."""
-    return f"{limits.fingerprint}/{names}"
 
 
 def count(connection: sqlite3.Connection, keys: Sequence[str], now: int, limits: Limits) -> None:
@@ -93,39 +88,12 @@ def _keep(
 def _contacts(connection: sqlite3.Connection, decided: Sequence[rows.Row]) -> list[Contact]:
     ids = rows.text([row[0] for row in decided])
     among = "WHERE decision_id IN (SELECT value FROM json_each(?))"
-    made_at = {row[0]: row[1] for row in decided}
-    outcomes = defaultdict(list)
-    for decision_id, treatment, outcome, occurred, received in connection.execute(
+    answered = connection.execute(
         f"SELECT decision_id, treatment, outcome, occurred_at, received_at FROM responses {among}"
         " ORDER BY seq",
         (ids,),
-    ):
-        # Whatever a caller's clock says, nothing comes back before its decision, or from the future.
-        at = min(max(occurred, made_at[decision_id]), max(received, made_at[decision_id]))
-        outcomes[decision_id].append((treatment, outcome, at))
-    states = {
-        (decision_id, treatment): state
-        for decision_id, treatment, state in connection.execute(
-            f"SELECT decision_id, treatment, state FROM reservations {among}", (ids,)
-        )
-    }
-    return [
-        Contact(
-            at,
-            channel,
-            tuple(
-                Shown(
-                    item["treatment"],
-                    item["action"],
-                    item["group"],
-                    states.get((decision_id, item["treatment"]), "firm"),
-                )
-                for placement in orjson.loads(reply)["placements"]
-                for item in placement["items"]
-                if item["treatment"] is not None
-            ),
-            activation == "deferred",
-            tuple(outcomes[decision_id]),
-        )
-        for decision_id, at, channel, activation, reply in decided
-    ]
+    )
+    states = connection.execute(
+        f"SELECT decision_id, treatment, state FROM reservations {among}", (ids,)
+    ).fetchall()
+    return contacts(decided, answered, {(id, treatment): state for id, treatment, state in states})

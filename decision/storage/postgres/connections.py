@@ -1,0 +1,226 @@
+"""Connections to PostgreSQL: a pool for what is asked; one apart, for news and for the learner's lock."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeAlias, TypeVar
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from decision.errors import StoreUnavailable
+from decision.storage.postgres.migrate import migrate
+from decision.storage.postgres.partitions import keep_partitions
+
+T = TypeVar("T")
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
+
+log = logging.getLogger(__name__)
+
+CHANNEL = "decision_news"
+"""What is notified when there is another catalog, snapshot or pin."""
+_LEADER = 0x6E62_615F_6C65  # the advisory lock of the learner that leads, as `pg_locks` shows it
+_CONNECTIONS = 8
+# A decision waits for no longer than this, whatever the database is doing.
+_SECONDS = 5.0
+_CONNECT_SECONDS = 3.0
+_ATTEMPTS = 10
+_UPKEEP_SECONDS = 3600.0
+# The database, or the way to it, cannot do now what it could do at another time: connections (08), rights to
+# write (25006), resources, as a full disk (53), operators and time-outs (57), its system (58), locks (55P03).
+_PASSING = ("08", "25006", "53", "57", "58", "55P03", "40", "25P03")
+AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+
+
+@contextmanager
+def unavailable(what: str = "the database cannot be used now") -> Iterator[None]:
+    """Turns what may pass by itself into StoreUnavailable. What is a fault of ours stays what it is."""
+    try:
+        yield
+    except asyncpg.PostgresError as error:
+        if not (error.sqlstate or "08").startswith(_PASSING):
+            raise
+        raise StoreUnavailable(f"{what}: {error}") from error
+    except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        raise StoreUnavailable(f"{what}: {error or type(error).__name__}") from error
+
+
+class Connections:
+    """Opens, reads, writes, closes. Belongs to the event loop that opened it.
+
+    `url`: as libpq has it, `postgresql://user:password@host:port/database?…`.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._apart: asyncpg.Connection[asyncpg.Record] | None = None
+        self._apart_busy = asyncio.Lock()
+        self._leads = False
+        self._heard = asyncio.Event()
+        self._upkeep: asyncio.Task[None] | None = None
+        self._under_way = 0
+        self._over = asyncio.Event()
+
+    async def open(self) -> None:
+        """Connects and brings the schema up to date. Raises StoreUnavailable."""
+        if self._pool is not None:
+            return
+        with unavailable("the database cannot be opened"):
+            connection = await self._connect(command_timeout=None)
+            try:
+                await migrate(connection)
+                await keep_partitions(connection)
+            finally:
+                await connection.close()
+            self._pool = await asyncpg.create_pool(
+                connect=self._pooled, min_size=1, max_size=_CONNECTIONS, reset=_nothing
+            )
+        self._upkeep = asyncio.create_task(self._keep_up(), name="partitions")
+
+    async def close(self) -> None:
+        """Waits for what is under way, then disconnects. May be called again."""
+        upkeep, self._upkeep = self._upkeep, None
+        if upkeep is not None:
+            upkeep.cancel()
+            await asyncio.gather(upkeep, return_exceptions=True)
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            while self._under_way:  # the pool would refuse those that wait for a connection
+                self._over.clear()
+                await self._over.wait()
+            await pool.close()
+        async with self._apart_busy:
+            apart, self._apart, self._leads = self._apart, None, False
+            if apart is not None:
+                await apart.close(timeout=_SECONDS)
+
+    async def ping(self) -> None:
+        """Asks the server. Raises StoreUnavailable if it does not answer."""
+        await self._read("SELECT 1")
+
+    def waiting(self) -> int:
+        """How much is asked of the database at this moment and not answered yet."""
+        return self._under_way
+
+    async def _connect(self, **more: Any) -> asyncpg.Connection[asyncpg.Record]:
+        settings = {"application_name": "decision", "timezone": "UTC", "search_path": "public"}
+        options = {"timeout": _CONNECT_SECONDS, "server_settings": settings, **more}
+        return await asyncpg.connect(self._url, **options)
+
+    async def _pooled(self, *_: Any, **more: Any) -> asyncpg.Connection[asyncpg.Record]:
+        # The plan of a prepared statement is made once: with months of partitions, to plan takes longer than
+        # to look one up.
+        connection = await self._connect(command_timeout=_SECONDS, **more)
+        await connection.execute("SET plan_cache_mode = force_generic_plan")
+        return connection
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[Connection]:
+        """A connection of the pool. Raises StoreUnavailable, also for what fails within."""
+        if self._pool is None:
+            raise StoreUnavailable("the store is not open")
+        self._under_way += 1
+        try:
+            with unavailable():
+                async with self._pool.acquire(timeout=_SECONDS) as connection:
+                    yield connection
+        finally:
+            self._under_way -= 1
+            self._over.set()
+
+    async def _read(self, sql: str, *given: Any) -> list[asyncpg.Record]:
+        async with self._connected() as connection:
+            return await connection.fetch(sql, *given)
+
+    async def _read_one(self, sql: str, *given: Any) -> asyncpg.Record | None:
+        async with self._connected() as connection:
+            return await connection.fetchrow(sql, *given)
+
+    async def _read_aside(self, sql: str, *given: Any) -> list[asyncpg.Record]:
+        """As `_read`, for what takes long: on a connection of its own."""
+        if self._pool is None:
+            raise StoreUnavailable("the store is not open")
+        with unavailable():
+            connection = await self._connect(command_timeout=None)
+            try:
+                return await connection.fetch(sql, *given)
+            finally:
+                await connection.close(timeout=_SECONDS)
+
+    async def _transact(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """The result of `work` in a transaction; again where it came into another's way. What it raises
+        undoes it. A connection that is lost during the commit leaves open whether it was made."""
+        for attempt in range(_ATTEMPTS):
+            async with self._connected() as connection:
+                try:
+                    async with connection.transaction():
+                        return await work(connection)
+                except AGAIN as error:
+                    log.info("a transaction met another, attempt %d: %s", attempt + 1, error)
+            await asyncio.sleep(random.uniform(0, 0.01 * 2**attempt))
+        raise StoreUnavailable("the database is too busy: a transaction always met another")
+
+    async def news(self, seconds: float) -> None:
+        """See `decision.storage.port.Catalogs.news`. Where the server knows no NOTIFY, it only waits."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._listening()
+                await self._heard.wait()
+        except TimeoutError:
+            pass
+        except StoreUnavailable:
+            await asyncio.sleep(seconds)
+        self._heard.clear()
+
+    async def _listening(self) -> asyncpg.Connection[asyncpg.Record]:
+        async with self._apart_busy:
+            if self._pool is None:
+                raise StoreUnavailable("the store is not open")
+            if self._apart is None or self._apart.is_closed():
+                self._leads = False
+                with unavailable():
+                    self._apart = await self._connect(command_timeout=_SECONDS)
+                    await self._alive(self._apart)
+                    try:
+                        await self._apart.add_listener(CHANNEL, self._hear)
+                    except asyncpg.FeatureNotSupportedError:
+                        log.warning("this database has no LISTEN: news are looked for now and then")
+            return self._apart
+
+    async def _alive(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        """Has the server notice within seconds that we are gone, so that a lock does not outlive its holder.
+        Over a socket of this machine there is nothing to set."""
+        for name, value in (("idle", 3), ("interval", 1), ("count", 3)):
+            await connection.execute(f"SET tcp_keepalives_{name} = {value}")
+
+    def _hear(self, *_: object) -> None:
+        self._heard.set()
+
+    async def lead(self) -> bool:
+        """See `decision.storage.port.Learning.lead`: a lock that lives as long as its session."""
+        connection = await self._listening()
+        with unavailable():
+            async with self._apart_busy:
+                if self._leads:
+                    await connection.execute("SELECT 1")  # a session that is gone leads no more
+                else:
+                    self._leads = bool(await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LEADER))
+        return self._leads
+
+    async def _keep_up(self) -> None:
+        while True:
+            await asyncio.sleep(_UPKEEP_SECONDS)
+            try:
+                async with self._connected() as connection:
+                    await keep_partitions(connection)
+            except Exception:
+                log.exception("partitions to come were not made; they are tried again")
+
+
+async def _nothing(_: object) -> None:
+    """Nothing to reset when a connection goes back: no session is left otherwise than it was found."""

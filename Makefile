@@ -36,6 +36,7 @@ contract: $(VENV)/dev ## rewrite the generated files: OpenAPI and catalog JSON S
 
 lock: ## pin again; the lock files carry hashes and no addresses
 	uv pip compile pyproject.toml --group build $(LOCK) -o requirements.lock
+	uv pip compile pyproject.toml --group build --extra otel $(LOCK) -o requirements-otel.lock
 	uv pip compile pyproject.toml --group dev $(LOCK) -o requirements-dev.lock
 	uv pip compile pyproject.toml --group bench $(LOCK) -o requirements-bench.lock
 	uv pip compile --group feast $(LOCK) -o requirements-feast.lock

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import partial
+from time import perf_counter
 from typing import Any, cast
 
 import orjson
 
 from arbitration.catalog.compile import taken
-from arbitration.contact import Contact, Shown, State, micros
+from arbitration.contact import Contact, Limits, Shown, State, micros
 from arbitration.decide import Decision, decide
 from arbitration.errors import NextBestActionError
 from arbitration.inputs import Inputs
@@ -22,10 +23,21 @@ from decision.errors import FieldError, InternalError, Rejected, StoreUnavailabl
 from decision.gathering import Gathered, Gatherer, TimeBudget
 from decision.limiting import Limited, budget_periods, limited
 from decision.live import Live, Serving
+from decision.logs import about, access
 from decision.messages import DecisionRequest
+from decision.metrics import Metrics, result_of
 from decision.replies import Asked, reply_bytes, reserved_until
-from decision.storage.port import Claim, DecisionRecord, Identity, Membership, Store
-from decision.subjects import Subject, resolve
+from decision.storage.port import (
+    BudgetPeriod,
+    Claim,
+    DecisionRecord,
+    Identity,
+    Membership,
+    Situation,
+    Store,
+)
+from decision.subjects import Subject, subject_of, within
+from decision.tracing import Stage, span, tell
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +68,8 @@ class _Made:
 
     prepared: _Prepared
     record: DecisionRecord
+    no_actions: tuple[str, ...]
+    degraded: tuple[str, ...]
     attempts: int = 0
 
 
@@ -71,6 +85,7 @@ class Deciding:
         clock: Callable[[], datetime],
         new_id: Callable[[], str],
         timeout_ms: int,
+        metrics: Metrics,
     ) -> None:
         self._store = store
         self._live = live
@@ -78,6 +93,7 @@ class Deciding:
         self._clock = clock
         self._new_id = new_id
         self._timeout_ms = timeout_ms
+        self._metrics = metrics
 
     async def decide(self, request: DecisionRequest) -> bytes:
         """The reply to one request, committed. Raises Rejected or StoreUnavailable, and then nothing was."""
@@ -91,6 +107,21 @@ class Deciding:
     ) -> list[bytes | NextBestActionError]:
         """The replies to many, committed together. A request that fails does not touch its neighbours;
         one that is an error already stays that error. Raises StoreUnavailable if none could be committed."""
+        began = perf_counter()
+        about.set((None, None))
+        made: dict[int, _Made] = {}
+        try:
+            results = await self._decide_all(requests, made)
+        except NextBestActionError as error:
+            self._tell(began, [error] * len(requests), {})
+            raise
+        self._tell(began, results, made)
+        return results
+
+    async def _decide_all(
+        self, requests: Sequence[DecisionRequest | NextBestActionError], answered: dict[int, _Made]
+    ) -> list[bytes | NextBestActionError]:
+        """As `decide_all`; `answered` becomes those that were made and committed now."""
         results: dict[int, _Made | bytes | NextBestActionError] = {}
         await self._each(results, {n: partial(self._prepare, r) for n, r in enumerate(requests)})
         turn = {number: result for number, result in results.items() if isinstance(result, _Made)}
@@ -98,7 +129,8 @@ class Deciding:
         first = True
         while turn or stale:
             try:
-                committed = await self._store.commit_decisions([made.record for made in turn.values()])
+                with self._stage("commit"):
+                    committed = await self._store.commit_decisions([made.record for made in turn.values()])
             except StoreUnavailable as error:
                 if first:
                     raise
@@ -109,6 +141,8 @@ class Deciding:
                     stale[number] = made
                 else:
                     results[number] = _answer(made.record, kept)
+                    if kept.decision_id == made.record.decision_id:
+                        answered[number] = made
             first = False
             # Several of one customer would overtake each other again and again: they take turns.
             heads = {made.record.customer_id: number for number, made in sorted(stale.items(), reverse=True)}
@@ -132,59 +166,107 @@ class Deciding:
         else:
             await asyncio.gather(*(worker() for _ in range(min(_AT_ONCE, len(work)))))
 
+    def _stage(self, name: str) -> Stage:
+        return Stage(name, self._metrics.stages[name])
+
+    def _tell(
+        self, began: float, results: Sequence[bytes | NextBestActionError], made: Mapping[int, _Made]
+    ) -> None:
+        """Counts what came of each request, and logs it where that is wanted."""
+        logged, seconds = access.isEnabledFor(logging.INFO), perf_counter() - began
+        for number, result in enumerate(results):
+            mine = made.get(number)
+            if mine is not None:
+                self._metrics.decided(mine.record.channel, mine.no_actions, mine.degraded)
+            came = "answered"
+            if mine is None:
+                came = result_of(result) if isinstance(result, NextBestActionError) else "repeated"
+                self._metrics.not_decided(came)
+            if logged:
+                _log(came, seconds, mine)
+
     async def _prepare(self, request: DecisionRequest | NextBestActionError) -> _Made | bytes:
         if isinstance(request, NextBestActionError):
             raise request
+        about.set((None, request.request_id))
+        with span("prepare"):
+            return await self._prepared(request)
+
+    async def _prepared(self, request: DecisionRequest) -> _Made | bytes:
         serving = self._live.serving
         seconds = (request.timeout_ms or self._timeout_ms) / 1000
         budget = TimeBudget(asyncio.get_running_loop().time(), seconds)
-        subject = await self._subject(request, budget)
+        catalog, now = serving.published.compiled, self._clock()
+        content = content_hash(request) if request.request_id is not None else ""
+        unfit: Rejected | None = None
+        budgets: tuple[BudgetPeriod, ...] = ()
+        try:
+            asked = fit(request, catalog)
+            budgets = tuple(budget_periods(catalog, asked.placement_ids, now).values())
+        except Rejected as error:
+            if request.request_id is None:
+                raise
+            unfit = error
+        with self._stage("resolve"):
+            subject, situation = await self._look(request, now, catalog.limits, budgets, budget.deadline)
         # A retry is answered as before, even where the catalog has changed since, or who it is about
         # has become known.
-        content = content_hash(request) if request.request_id is not None else ""
-        if request.request_id is not None:
-            # Of two customers that became one, each may have used the id: the one asked for comes first.
-            keys = (subject.asked_as, *(key for key in subject.keys if key != subject.asked_as))
-            earlier = await self._store.decision_of_request(keys, request.request_id)
-            if earlier is not None:
-                return _same_request(earlier, content).reply
-        asked = fit(request, serving.published.compiled)
-        now = self._clock()
-        catalog = serving.published.compiled
-        budgets = budget_periods(catalog, asked.placement_ids, now).values()
-        known = await self._gatherer.gather(catalog, subject, asked.given, now, budget, tuple(budgets))
+        if situation is not None and situation.earlier is not None:
+            return _same_request(situation.earlier, content).reply
+        if unfit is not None:
+            raise unfit
+        with self._stage("gather"):
+            known = await self._gatherer.gather(catalog, subject, situation, asked.given, now, budget)
         memberships = () if known.standing is None else known.standing.memberships
+        decision_id = self._new_id()
+        about.set((decision_id, request.request_id))
+        tell(decision_id=decision_id)
         return self._make(
-            _Prepared(request, content, serving, asked, subject, now, self._new_id(), known, memberships)
+            _Prepared(request, content, serving, asked, subject, now, decision_id, known, memberships)
         )
 
     async def _again(self, made: _Made) -> _Made | bytes:
         """The decision anew, after what it rests on has changed."""
         prepared, attempts = made.prepared, made.attempts + 1
-        budget = TimeBudget(asyncio.get_running_loop().time(), self._timeout_ms / 1000)
-        subject = await self._subject(prepared.request, budget)
+        about.set((prepared.decision_id, prepared.request.request_id))
+        self._metrics.made_again.inc()
+        catalog, asked = prepared.serving.published.compiled, prepared.asked
+        budgets = tuple(budget_periods(catalog, asked.placement_ids, prepared.now).values())
+        deadline = asyncio.get_running_loop().time() + self._timeout_ms / 1000
+        subject, situation = await self._look(
+            prepared.request, prepared.now, catalog.limits, budgets, deadline
+        )
         if (subject.keys, subject.limited_as) != (prepared.subject.keys, prepared.subject.limited_as):
             fresh = await self._prepare(prepared.request)
             return replace(fresh, attempts=attempts) if isinstance(fresh, _Made) else fresh
-        catalog = prepared.serving.published.compiled
-        standing = None
+        standing = None if situation is None else situation.standing
         degraded = prepared.known.degraded
-        if attempts < _ATTEMPTS:
-            budgets = budget_periods(catalog, prepared.asked.placement_ids, prepared.now).values()
-            standing = await self._store.standing(
-                subject.limited_as, prepared.now, catalog.limits, tuple(budgets)
-            )
-        else:
+        if standing is not None and attempts == _ATTEMPTS:
+            standing = None
             degraded = (*degraded, "limits:contended")
         known = replace(prepared.known, standing=standing, degraded=degraded)
         memberships = prepared.memberships if standing is None else standing.memberships
         again = replace(prepared, known=known, memberships=memberships)
         return replace(self._make(again), attempts=attempts)
 
-    async def _subject(self, request: DecisionRequest, budget: TimeBudget) -> Subject:
+    async def _look(
+        self,
+        request: DecisionRequest,
+        now: datetime,
+        limits: Limits,
+        budgets: Collection[BudgetPeriod],
+        deadline: float,
+    ) -> tuple[Subject, Situation | None]:
+        """Whom a request is about, and what the store has of them; None where it has not answered in time."""
         asked_for = request.identity
         identity = None if asked_for is None else Identity(asked_for.type, asked_for.value)
-        return await resolve(self._store, request.customer_id, identity, budget.deadline)
+        who = identity or cast("str", request.customer_id)
+        read = partial(self._store.situation, who, now, limits, budgets, request.request_id)
+        try:
+            found = await within(deadline, read)
+        except TimeoutError:
+            found = None
+        return subject_of(who, found), found
 
     def _make(self, prepared: _Prepared) -> _Made:
         request, asked, known, now = prepared.request, prepared.asked, prepared.known, prepared.now
@@ -218,9 +300,12 @@ class Deciding:
             fetched={id: round(each.age, 3) for id, each in known.answers.items() if each.row is not None},
             given=tuple(asked.given),
         )
-        made = decide(inputs, published.compiled, prepared.serving.snapshots)
+        with self._stage("decide"):
+            made = decide(inputs, published.compiled, prepared.serving.snapshots)
         live = request.mode == "live"
         repeat = Asked(request.request_id, request.explain, request.activation if live else "immediate")
+        with self._stage("render"):
+            reply, kept = reply_bytes(made, published, repeat), recorded(inputs, repeat)
         record = DecisionRecord(
             decision_id=inputs.decision_id,
             customer_id=prepared.subject.keys[0],
@@ -231,12 +316,13 @@ class Deciding:
             mode=request.mode,
             catalog_version=made.catalog_version,
             snapshots=made.snapshots,
-            inputs=recorded(inputs, repeat),
-            reply=reply_bytes(made, published, repeat),
+            inputs=kept,
+            reply=reply,
             activation=request.activation,
             claim=_claim(prepared, limits, made) if live else None,
         )
-        return _Made(prepared, record)
+        no_actions = tuple(slate.no_action for slate in made.slates if slate.no_action is not None)
+        return _Made(prepared, record, no_actions, inputs.degraded)
 
 
 async def _guarded(do: Callable[[], Awaitable[Any]]) -> Any:
@@ -247,6 +333,15 @@ async def _guarded(do: Callable[[], Awaitable[Any]]) -> Any:
     except Exception as error:  # a fault of ours must not fail the neighbours either
         log.exception("a request could not be decided")
         return InternalError(str(error))
+
+
+def _log(came: str, seconds: float, made: _Made | None) -> None:
+    fields: dict[str, object] = {"result": came, "ms": round(seconds * 1000, 3)}
+    if made is not None:
+        record = made.record
+        fields |= {"decision_id": record.decision_id, "request_id": record.request_id}
+        fields |= {"channel": record.channel, "degraded": list(made.degraded)}
+    access.info("decision", extra={"fields": fields})
 
 
 def _claim(prepared: _Prepared, limits: Limited, made: Decision) -> Claim:

@@ -2,6 +2,7 @@
 
 NextBestActionError
 ├── StoreUnavailable    the database cannot be read or written now; nothing was half-written
+│   └── StoreBusy       … as more waits to be written than it can take; this was not even tried
 ├── InternalError       a fault of ours, already logged
 ├── Conflict            an id that was already used for something else
 └── Rejected            a request that cannot be served as asked; carries what the caller may see
@@ -21,6 +22,10 @@ from arbitration.errors import NextBestActionError
 
 class StoreUnavailable(NextBestActionError):
     """The store cannot serve now. Retrying later may help; nothing was half-written."""
+
+
+class StoreBusy(StoreUnavailable):
+    """The store does not keep up: it was refused at once, rather than left to wait."""
 
 
 class InternalError(NextBestActionError):

@@ -7,10 +7,9 @@ never the answer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 
 from arbitration.catalog.compile import CompiledCatalog
 from arbitration.catalog.provenance import Call
@@ -19,8 +18,8 @@ from arbitration.facts import DERIVED, STORE, Facts, Value, admit
 from decision.sources.guard import Answer, Guarded
 from decision.sources.port import Cause, Key
 from decision.sources.registry import Sources
-from decision.storage.port import BudgetPeriod, Customer, Standing, Store
-from decision.subjects import Subject, within
+from decision.storage.port import Customer, Situation, Standing
+from decision.subjects import Subject
 
 # Of a source: there is nobody of whom it could say so, or it says nothing of this.
 _NOTHING_KNOWN = (None, Cause.NOT_FOUND, Cause.MISSING_INPUT)
@@ -65,35 +64,29 @@ class Gathered:
 
 
 class Gatherer:
-    """Asks the store and all sources of a catalog."""
+    """Asks all sources of a catalog, and takes what the store has."""
 
-    def __init__(self, store: Store, sources: Sources) -> None:
-        self._store = store
+    def __init__(self, sources: Sources) -> None:
         self._sources = sources
 
     async def gather(
         self,
         catalog: CompiledCatalog,
         subject: Subject,
+        situation: Situation | None,
         given: Facts,
         now: datetime,
         budget: TimeBudget,
-        budgets: Collection[BudgetPeriod] = (),
     ) -> Gathered:
-        """Everything known of whom a request is about, typed. `given`: what the request says itself, which
-        overrides. `budgets`: those to look at. Raises StoreUnavailable.
-        """
-        if subject.unresolved:
+        """Everything known of whom a request is about, typed. `situation`: what the store has (None: it was
+        too slow). `given`: what the request says itself, which overrides."""
+        if situation is None:
             facts, _ = catalog.derivations.derive(given, now)
             # Who it is cannot be told, so neither can whether they object.
             return Gathered(facts, objects=bool(catalog.objectionable), degraded=subject.degraded)
-        round = _Round(catalog, subject, given, now, budget, self._sources.of(catalog), budgets)
-        if catalog.objectionable:  # who objects is not to be scored at all
-            await round.read(self._store)
+        round = _Round(catalog, subject, situation, given, now, budget, self._sources.of(catalog))
         asking = [asyncio.create_task(round.ask(call)) for call in catalog.calls]
         try:
-            if not catalog.objectionable:
-                await round.read(self._store)
             await asyncio.gather(*asking)
         finally:
             for task in asking:
@@ -108,11 +101,11 @@ class _Round:
         self,
         catalog: CompiledCatalog,
         subject: Subject,
+        situation: Situation,
         given: Facts,
         now: datetime,
         budget: TimeBudget,
         sources: Mapping[str, Guarded | None],
-        budgets: Collection[BudgetPeriod],
     ) -> None:
         self._catalog = catalog
         self._subject = subject
@@ -122,40 +115,19 @@ class _Round:
         self._sources = sources
         self._facts: dict[str, Value] = {}
         self._consents: dict[str, str] = {}
-        self._budgets = budgets
-        self._standing: Standing | None = None
-        self._unread = False
-        self._customer: Customer | None = None
+        self._standing = situation.standing
+        self._customer = situation.profile
         self._missing: list[str] = []
         self._unfit: list[str] = []
         self._answers: dict[str, Answer] = {}
-        self._arrived = {name: asyncio.Event() for name in (STORE, *(c.source.id for c in catalog.calls))}
-
-    async def read(self, store: Store) -> None:
-        """Reads the store: what limits the customer, and the profile."""
-        subject, deadline, limits = self._subject, self._budget.deadline, self._catalog.limits
-        try:
-            self._standing = await within(
-                deadline, partial(store.standing, subject.limited_as, self._now, limits, self._budgets)
-            )
-        except TimeoutError:
-            self._missing.append(f"limits:{Cause.TIMEOUT}")
-        if subject.customer_id is not None:
-            try:
-                self._customer = await within(deadline, partial(store.customer, subject.customer_id))
-                if self._customer is not None:
-                    self._take_stored(self._customer)
-                elif _stores_anything(self._catalog):
-                    self._missing.append(f"profile:{Cause.NOT_FOUND}")
-            except TimeoutError:
-                self._unread = True
-                self._missing.append(f"profile:{Cause.TIMEOUT}")
-        self._arrived[STORE].set()
+        self._arrived = {call.source.id: asyncio.Event() for call in catalog.calls}
+        if self._customer is not None:
+            self._take_stored(self._customer)
+        elif not situation.stranger and _stores_anything(catalog):
+            self._missing.append(f"profile:{Cause.NOT_FOUND}")
 
     async def ask(self, call: Call) -> None:
         """Asks one source, as soon as what it is asked with is known."""
-        if call.after_store:
-            await self._arrived[STORE].wait()
         for name in call.after:
             await self._arrived[name].wait()
         answer = await self._answer(call, self._sources[call.source.id])
@@ -210,7 +182,7 @@ class _Round:
         for purpose in self._catalog.model.purposes:
             if purpose.profiling and purpose.id not in self._consents:
                 answer = self._answers.get(purpose.source)
-                failed = self._unread if answer is None else answer.cause not in _NOTHING_KNOWN
+                failed = answer is not None and answer.cause not in _NOTHING_KNOWN
                 if failed or f"consents.{purpose.id}" in self._unfit:
                     return True
         return False

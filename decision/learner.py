@@ -21,7 +21,9 @@ from arbitration.inputs import Inputs
 from arbitration.policy.mabwiser.history import History
 from arbitration.policy.state import State
 from arbitration.snapshot import empty_state, fingerprint, lineage, save
+from decision.fault_log import FaultLog
 from decision.labels import ItemKey, label_of, reward, value
+from decision.metrics import LearnerMetrics
 from decision.publishing import load_published
 from decision.responding import treatments
 from decision.storage.port import (
@@ -67,12 +69,20 @@ class _Learned:
 class Learner:
     """Turns the ledger into snapshots. `clock` gives aware UTC; `signing_key`: for those that need one."""
 
-    def __init__(self, store: Store, clock: Callable[[], datetime], signing_key: bytes = b"") -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Callable[[], datetime],
+        signing_key: bytes = b"",
+        metrics: LearnerMetrics | None = None,
+    ) -> None:
+        self._metrics = metrics or LearnerMetrics()
         self._store = store
         self._clock = clock
         self._signing_key = signing_key
         self._learned: _Learned | None = None
         self._catalogs: dict[str, CompiledCatalog] = {}
+        self._faults = FaultLog(log, "learning failed; it is tried again from what the store holds")
 
     async def run(self, interval: float) -> None:
         """Learns every `interval` seconds until cancelled, while no other learner does. What fails is logged
@@ -84,17 +94,22 @@ class Learner:
         led = None
         while True:
             pause = min(interval, _STANDBY)
+            leads = False
             try:
                 leads = await self._store.lead()
+                self._metrics.leading.set(leads)
                 if leads != led:
                     log.info("learning" if leads else "another learner leads; standing by")
                     led = leads
                 if leads:
                     while await self.step() >= BATCH:
                         pass
+                    self._metrics.last_round.set(self._clock().timestamp())
                     pause = max(interval, min(self._events() / 10_000, _LONGEST_PAUSE))
-            except Exception:
-                log.exception("learning failed; it is tried again from what the store holds")
+                self._faults.well()
+            except Exception as error:  # noqa: BLE001
+                self._metrics.leading.set(leads)
+                self._faults.fault(error)
             await asyncio.sleep(pause)
 
     def _events(self) -> float:
@@ -119,6 +134,7 @@ class Learner:
             return 0
         now = self._clock()
         decisions, responses, cursor = await self._store.unread(learned.cursor, limit)
+        self._metrics.lag.set(_lag(decisions, responses, now))
         due = await self._store.due_labels(now, limit)
         erasures = await self._store.erasures(limit)
         for policy, state in learned.states.items():
@@ -148,6 +164,9 @@ class Learner:
             unlearned=erasures,
         )
         learned.stale.clear()
+        self._metrics.events.inc(len(decisions) + len(responses))
+        if max(len(decisions), len(responses)) < limit:
+            self._metrics.lag.set(0)
         return max(len(decisions), len(responses), len(due), len(erasures))
 
     async def _judge(
@@ -283,6 +302,12 @@ Seen = dict[str, Inputs]
 def _events(state: State | History) -> float:
     """How many events a state holds; those kept one by one make larger snapshots, and count tenfold."""
     return 10.0 * len(state) if isinstance(state, History) else float(state.count.sum())
+
+
+def _lag(decisions: Sequence[DecisionRecord], responses: Sequence[ResponseRecord], now: datetime) -> float:
+    """Seconds since the oldest of them came; 0 where there is none."""
+    came = [each.decided_at for each in decisions[:1]] + [each.received_at for each in responses[:1]]
+    return max((now - min(came)).total_seconds(), 0.0) if came else 0.0
 
 
 def _fade(state: State | History, now: datetime) -> bool:

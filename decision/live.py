@@ -14,14 +14,17 @@ import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from arbitration.catalog.compile import CompiledCatalog
 from arbitration.errors import SnapshotError
 from arbitration.snapshot import PRIOR, Snapshot, lineage, load, serve
 from decision.errors import Rejected
+from decision.fault_log import FaultLog
 from decision.publishing import Published, load_published
 from decision.storage.port import Store
+from decision.warming import warm
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +126,8 @@ class Live:
             self._alarm(refused)
             if self._prepare is not None:
                 await self._prepare(published.compiled)
+            if serving is None or serving.published is not published:
+                await asyncio.to_thread(warm, published, snapshots, datetime.now(UTC))
             self._serving = Serving(published, snapshots, learned, settled=not refused)
 
     async def published(self, version: str) -> Published:
@@ -180,12 +185,14 @@ class Live:
         return load(published.compiled, policy, version, content, hashed, self._signing_key)
 
     async def _watch(self) -> None:
+        faults = FaultLog(log, "the newest catalog or snapshot is not loaded; the old one keeps serving")
         while True:
             await self._store.news(self._poll_seconds)
             try:
                 await self.refresh()
-            except Exception:  # the watch must outlive whatever it meets
-                log.exception("the newest catalog or snapshot could not be loaded; the old one keeps serving")
+                faults.well()
+            except Exception as error:  # noqa: BLE001  # the watch must outlive whatever it meets
+                faults.fault(error)
 
 
 def _remember(cache: OrderedDict[K, V], key: K, value: V) -> None:

@@ -61,12 +61,13 @@ class Overview:
         """The customer as `decision.messages.OverviewReply`; None where the store does not know them and
         every source says the same. Raises StoreUnavailable, and Rejected while no catalog is published."""
         catalog = self._live.serving.published.compiled
-        names = await self._store.names(customer_id)
-        subject = known(names)
-        times = await self._store.as_of(names.customer_id)  # before the values: never newer than these
+        times = await self._store.as_of(customer_id)  # before the values: never newer than these
         now = self._clock()
         budget = TimeBudget(asyncio.get_running_loop().time(), _SECONDS)
-        gathered = await self._gatherer.gather(catalog, subject, {}, now, budget)
+        situation = await self._store.situation(customer_id, now, catalog.limits)
+        names = situation.names
+        subject = known(names)
+        gathered = await self._gatherer.gather(catalog, subject, situation, {}, now, budget)
         if gathered.stored is None and all(answer.cause in _UNKNOWN for answer in gathered.answers.values()):
             return None
         history = await self._history(subject.keys, _RECENT)
@@ -90,7 +91,7 @@ class Overview:
         names = await self._store.names(customer_id)
         return {
             "customer_id": names.customer_id,
-            "decisions": await self._history(known(names).keys, limit),
+            "decisions": await self._history(names.keys, limit),
         }
 
     async def _history(self, keys: tuple[str, ...], limit: int) -> list[dict[str, Any]]:

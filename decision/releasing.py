@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from datetime import datetime
 
+from decision.fault_log import FaultLog
 from decision.live import Live
 from decision.storage.port import Ledger
 
@@ -51,9 +52,11 @@ class Releasing:
                 return released
 
     async def _watch(self) -> None:
+        faults = FaultLog(log, "what is due could not be released; it stays reserved, and is tried again")
         while True:
             await asyncio.sleep(self._poll_seconds)
             try:
                 await self.release()
-            except Exception:  # the watch must outlive whatever it meets
-                log.exception("what is due could not be released; it stays reserved, and is tried again")
+                faults.well()
+            except Exception as error:  # noqa: BLE001  # the watch must outlive whatever it meets
+                faults.fault(error)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TypeVar
 
-from decision.storage.port import PSEUDONYM, Identity, Names, Profiles, pseudonym
+from decision.storage.port import PSEUDONYM, Identity, Names, Situation, pseudonym
 
 T = TypeVar("T")
 
@@ -21,7 +20,7 @@ class Subject:
     ids that were merged into it, and the pseudonyms it was recorded under while it was a stranger.
     `once`: where a stranger comes by an identity that once was a customer's, all names of that customer: it
     is recorded among theirs, so limits count them together. `asked_as`: the key for the name the request
-    used. `identities`: by type. `unresolved`: there was no time to find out who it is.
+    used. `identities`: by type.
     """
 
     customer_id: str | None
@@ -29,7 +28,6 @@ class Subject:
     asked_as: str
     identities: Mapping[str, str] = field(default_factory=dict)
     degraded: tuple[str, ...] = ()
-    unresolved: bool = False
     once: tuple[str, ...] = ()
 
     @property
@@ -44,29 +42,18 @@ class Subject:
         return tuple(sorted(ids, key=lambda id: id != self.asked_as))
 
 
-async def resolve(
-    store: Profiles, customer_id: str | None, identity: Identity | None, deadline: float
-) -> Subject:
-    """Whom a request is about. An unknown identity is nobody we know, and no error.
-
-    `deadline`: a time of the event loop. Exactly one of `customer_id` and `identity` is given.
-    """
-    try:
-        if identity is not None:
-            customer_id = await within(deadline, partial(store.resolve, identity))
-            if customer_id is None:
-                stranger = _stranger(identity, "identity:not_found")
-                names = await within(deadline, partial(store.names, stranger.asked_as))
-                return replace(stranger, once=_keys(names))
-        assert customer_id is not None
-        return known(await within(deadline, partial(store.names, customer_id)), customer_id, identity)
-    except TimeoutError:
-        if identity is not None:
-            return _stranger(identity, "identity:timeout", unresolved=True)
-        assert customer_id is not None
-        return Subject(
-            customer_id, (customer_id,), customer_id, degraded=("identity:timeout",), unresolved=True
-        )
+def subject_of(who: str | Identity, found: Situation | None) -> Subject:
+    """Whom a request is about, by what the store has of them (None: there was no time to find out). An
+    unknown identity is nobody we know, and no error."""
+    if isinstance(who, Identity):
+        if found is None:
+            return _stranger(who, "store:timeout")
+        if found.stranger:
+            return replace(_stranger(who, "identity:not_found"), once=found.names.keys)
+        return known(found.names, found.names.customer_id, who)
+    if found is None:
+        return Subject(who, (who,), who, degraded=("store:timeout",))
+    return known(found.names, who)
 
 
 def known(names: Names, asked_for: str | None = None, identity: Identity | None = None) -> Subject:
@@ -77,24 +64,17 @@ def known(names: Names, asked_for: str | None = None, identity: Identity | None 
     if identity is not None:
         by_type[identity.type] = identity.value
         asked_as = pseudonym(identity)
-    return Subject(names.customer_id, _keys(names), asked_as, by_type)
-
-
-def _keys(names: Names) -> tuple[str, ...]:
-    return (names.customer_id, *names.merged, *names.pseudonyms)
+    return Subject(names.customer_id, names.keys, asked_as, by_type)
 
 
 async def within(deadline: float, read: Callable[[], Awaitable[T]]) -> T:
-    """The result of a read, if there is time for it. Raises TimeoutError.
-
-    A store that reads inline cannot be interrupted; so time is also looked at before each read.
-    """
+    """The result of a read, if there is time for it. Raises TimeoutError."""
     if asyncio.get_running_loop().time() >= deadline:
         raise TimeoutError
     async with asyncio.timeout_at(deadline):
         return await read()
 
 
-def _stranger(identity: Identity, degraded: str, *, unresolved: bool = False) -> Subject:
+def _stranger(identity: Identity, degraded: str) -> Subject:
     key = pseudonym(identity)
-    return Subject(None, (key,), key, {identity.type: identity.value}, (degraded,), unresolved=unresolved)
+    return Subject(None, (key,), key, {identity.type: identity.value}, (degraded,))

@@ -10,7 +10,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from support import ANNA, Service, catalog_document, running
+from support import ANNA, EMPTY, Service, catalog_document, running
 
 from decision.storage.postgres.store import PostgresStore
 
@@ -63,23 +63,11 @@ async def _prepared(server: Any) -> str:
     return url
 
 
-_EMPTY = """
-DO $$ DECLARE name text; BEGIN
-    FOR name IN SELECT relname FROM pg_class
-                 WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
-                   AND relname NOT IN ('schema_migrations', 'learner_cursor')
-    LOOP EXECUTE 'DELETE FROM ' || name; END LOOP;
-    UPDATE learner_cursor
-       SET (decisions, responses, rounds, decisions_placed, responses_placed) = (0, 0, 0, 0, 0);
-END $$
-"""
-
-
 @pytest.fixture
 async def postgres_url(postgres_server: Any) -> AsyncIterator[str]:
     """A database with the schema of a store, and nothing in it; as a store is given it."""
     url = await _prepared(postgres_server)
     yield url
     connection = await asyncpg.connect(url)
-    await connection.execute(_EMPTY)
+    await connection.execute(EMPTY)
     await connection.close()

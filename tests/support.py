@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import secrets
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -193,6 +194,26 @@ class Ids:
     def __call__(self) -> str:
         self.last += 1
         return f"00000000-0000-7000-8000-{self.last:012d}"
+
+
+def id_of(moment: datetime) -> str:
+    """A UUIDv7 of that moment."""
+    digits = f"{int(moment.timestamp() * 1000):012x}"
+    chance = secrets.token_hex(9)
+    return f"{digits[:8]}-{digits[8:]}-7{chance[:3]}-8{chance[3:6]}-{chance[6:]}"
+
+
+EMPTY = """
+DO $$ DECLARE name text; BEGIN
+    FOR name IN SELECT relname FROM pg_class
+                 WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
+                   AND relname NOT IN ('schema_migrations', 'learner_cursor')
+    LOOP EXECUTE 'DELETE FROM ' || name; END LOOP;
+    UPDATE learner_cursor
+       SET (decisions, responses, rounds, decisions_placed, responses_placed) = (0, 0, 0, 0, 0);
+END $$
+"""
+"""Empties a store in PostgreSQL."""
 
 
 class SlowStore(SqliteStore):

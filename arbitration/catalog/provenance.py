@@ -38,13 +38,11 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A source as decisions use it. `after`: the ids of the sources whose answers it is asked with, and
-    `after_store`: whether stored values are among these."""
+    """A source as decisions use it. `after`: the ids of the sources whose answers it is asked with."""
 
     source: Source
     serves: tuple[Served, ...]
     after: frozenset[str]
-    after_store: bool
 
 
 def calls(catalog: Catalog) -> tuple[Call, ...]:
@@ -57,7 +55,7 @@ def calls(catalog: Catalog) -> tuple[Call, ...]:
         if node in by_id and serves[node]:
             before = _behind(node, needs)
             after = frozenset(name for name in before if name in by_id and serves[name])
-            found.append(Call(by_id[node], serves[node], after, STORE in before))
+            found.append(Call(by_id[node], serves[node], after))
     return tuple(found)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -10,8 +10,10 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from decision.api import catalogs, customers, decisions, operations, problems, reports, responses, snapshots
+from decision.api.admission import OF_OPERATIONS, Admission, Door
 from decision.api.body import BodyLimit
 from decision.api.context import Context
+from decision.api.watching import Watched
 from decision.messages import Problem
 
 VERSION = "0.1.0"
@@ -26,8 +28,10 @@ def create_app(context: Context) -> FastAPI:
         try:
             await context.live.start()
             context.releasing.start()
+            context.watching.start()
             yield
         finally:
+            await context.watching.stop()
             await context.releasing.stop()
             await context.live.stop()
             await context.sources.close()
@@ -42,14 +46,23 @@ def create_app(context: Context) -> FastAPI:
         # The pages FastAPI offers load scripts from elsewhere, which closed networks do not have.
         docs_url=None,
         redoc_url=None,
+        # Spans, where `decision.tracing` is set up; all else that FastAPI can tell, we tell ourselves.
+        telemetry={"metrics": False, "logs": False, "operation_spans": False, "exclude": _of_operations},
     )
     app.state.context = context
+    app.state.door = Door()
     app.add_middleware(BodyLimit)
+    app.add_middleware(Admission, door=app.state.door, shed=context.metrics.shed)
+    app.add_middleware(Watched, metrics=context.metrics)  # the outermost: it sees what is refused, too
     problems.install(app)
     for module in (decisions, responses, customers, catalogs, snapshots, reports, operations):
         app.include_router(module.router)
     app.openapi = lambda: contract(app)  # type: ignore[method-assign]
     return app
+
+
+def _of_operations(scope: MutableMapping[str, Any]) -> bool:
+    return scope["path"] in OF_OPERATIONS
 
 
 def contract(app: FastAPI) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from fastapi import Request
 from uuid_utils import uuid7
 
+from decision.api.watching import Watching
 from decision.deciding import Deciding
 from decision.gathering import Gatherer
 from decision.live import Live
@@ -52,6 +53,7 @@ class Context:
     reporting: Reporting
     pinning: Pinning
     metrics: Metrics
+    watching: Watching
     clock: Callable[[], datetime]
 
 
@@ -69,11 +71,11 @@ def build(
     metrics = Metrics()
     sources = Sources(connections or {}, metrics.source_called)
     live = Live(store, poll_seconds, sources.prepare, metrics.snapshots_refused, signing_key)
-    gatherer = Gatherer(store, sources)
+    gatherer = Gatherer(sources)
     return Context(
         store,
         live,
-        Deciding(store, live, gatherer, clock, ids, timeout_ms),
+        Deciding(store, live, gatherer, clock, ids, timeout_ms, metrics),
         Replaying(store, live),
         Responding(store, live, clock),
         Releasing(store, live, clock, poll_seconds),
@@ -82,6 +84,7 @@ def build(
         Reporting(store, live),
         Pinning(store, live, clock),
         metrics,
+        Watching(store, live, sources, metrics, clock),
         clock,
     )
 

@@ -41,12 +41,7 @@ def _json(body: bytes) -> Response:
 async def decide(request: DecisionRequest, parts: Parts) -> Response:
     """Decides what to show one customer in one situation, and commits it before answering."""
     started = time.perf_counter()
-    try:
-        reply = await parts.deciding.decide(request)
-    except NextBestActionError:
-        parts.metrics.decisions.labels("problem").inc()
-        raise
-    parts.metrics.decisions.labels("answered").inc()
+    reply = await parts.deciding.decide(request)
     parts.metrics.seconds.observe(time.perf_counter() - started)
     return _json(reply)
 
@@ -64,10 +59,8 @@ async def decide_batch(batch: BatchRequest, parts: Parts) -> Response:
     for result in results:
         if isinstance(result, NextBestActionError):
             document = problem_of(result)
-            parts.metrics.decisions.labels("problem").inc()
             replies.append({"status": document["status"], "problem": document})
         else:
-            parts.metrics.decisions.labels("answered").inc()
             replies.append({"status": 200, "decision": orjson.Fragment(result)})
     return _json(orjson.dumps({"results": replies}))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+import asyncio
+
+from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from decision.api.decisions import Parts
@@ -15,13 +17,15 @@ router = APIRouter(tags=["operations"])
 
 @router.get("/healthz", operation_id="healthz")
 async def healthz() -> HealthReply:
-    """The process answers."""
+    """The process answers. That says nothing of what it needs: to start it again would mend none of that."""
     return HealthReply(status="ok")
 
 
 @router.get("/readyz", operation_id="readyz", responses=documented())
-async def readyz(parts: Parts) -> HealthReply:
-    """The process can decide: the store is there, and a catalog is loaded."""
+async def readyz(request: Request, parts: Parts) -> HealthReply:
+    """The process can decide: the store is there, and a catalog is loaded. It is not about to end."""
+    if request.app.state.door.closing:
+        raise Rejected(503, "closing", "This process is about to end.")
     await parts.store.ping()
     if not parts.live.ready:
         raise Rejected(503, "no_catalog", "No catalog has been published yet.")
@@ -35,5 +39,7 @@ async def readyz(parts: Parts) -> HealthReply:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 async def metrics(parts: Parts) -> Response:
-    """Counters and histograms of this process, for Prometheus."""
-    return Response(parts.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+    """Counters, gauges and histograms, of all processes that belong together, for Prometheus."""
+    await parts.watching.look()
+    text = await asyncio.to_thread(parts.metrics.exposition)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)

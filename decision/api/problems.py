@@ -13,9 +13,12 @@ from starlette.exceptions import HTTPException
 
 from arbitration.catalog.problems import Problem as CatalogProblem
 from arbitration.errors import CatalogError, NextBestActionError
-from decision.errors import Conflict, FieldError, Rejected, StoreUnavailable, validation_errors
+from decision.errors import Conflict, FieldError, Rejected, StoreBusy, StoreUnavailable, validation_errors
+from decision.fault_log import FaultLog
 
 log = logging.getLogger(__name__)
+_unavailable = FaultLog(log, "the store is unavailable")
+_busy = FaultLog(log, "the store does not keep up, requests are refused")
 
 MEDIA_TYPE = "application/problem+json"
 _TITLES = {
@@ -56,8 +59,11 @@ def problem_of(error: NextBestActionError) -> dict[str, Any]:
         return problem(
             422, "invalid_catalog", "The catalog has faults.", map(catalog_problem, error.problems)
         )
+    if isinstance(error, StoreBusy):
+        _busy.fault(error)
+        return problem(503, "store_busy", "The store does not keep up; nothing was written.")
     if isinstance(error, StoreUnavailable):
-        log.error("the store is unavailable", exc_info=error)
+        _unavailable.fault(error)
         return problem(503, "store_unavailable", "The store is unavailable; nothing was written.")
     log.error("unexpected", exc_info=error)
     return problem(500, "internal", "Something went wrong here; it was logged.")

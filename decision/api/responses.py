@@ -32,5 +32,5 @@ async def respond(body: OneOrMore, parts: Parts) -> RecordedReply:
     new = await parts.responding.respond(messages, listed=isinstance(body, list))
     for message, was_new in zip(messages, new, strict=True):
         if was_new:
-            parts.metrics.responses.labels(message.outcome).inc()
+            parts.metrics.responded(message.outcome)
     return RecordedReply(recorded=sum(new), duplicates=len(new) - sum(new))

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-import logging
 import os
 
 from arbitration.errors import NextBestActionError
-from decision.cli import bakeoff, catalogs, customers, exports, service, snapshots, whatif
+from decision import logs
+from decision.cli import bakeoff, catalogs, customers, exports, ledger, service, snapshots, whatif
 from decision.cli.base import app, complaints
 from decision.errors import Rejected
 
-__all__ = ["app", "bakeoff", "catalogs", "customers", "exports", "main", "service", "snapshots", "whatif"]
+__all__ = [
+    "app",
+    "bakeoff",
+    "catalogs",
+    "customers",
+    "exports",
+    "ledger",
+    "main",
+    "service",
+    "snapshots",
+    "whatif",
+]
 
 
 def main() -> None:
     """Entry point. A fault we know becomes one line and exit code 1, anything else a traceback."""
     # Decisions are many small products; threads of the linear algebra would only get in each other's way.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    # It logs the URL of every call, and with it customers' ids.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logs.as_told()
     try:
         app()
     except Rejected as error:

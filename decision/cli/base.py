@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Coroutine
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 from rich.console import Console
+
+from decision.logs import FORMAT
 
 T = TypeVar("T")
 
@@ -22,6 +24,7 @@ StoreUrl = Annotated[
     str, typer.Option("--store", envvar="DECISION_STORE", help="Where everything is kept: sqlite:PATH")
 ]
 Interval = Annotated[float, typer.Option(help="Seconds between two rounds of learning.", min=0.05)]
+LogFormat = Annotated[Literal["text", "json"], typer.Option(envvar=FORMAT, help="How log lines are written.")]
 DEFAULT_STORE = "sqlite:decision.db"
 
 

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from decision.cli.base import DEFAULT_STORE, Interval, StoreUrl, app, complaints, console, run
+from decision import logs
+from decision.cli.base import DEFAULT_STORE, Interval, LogFormat, StoreUrl, app, complaints, console, run
 
 if TYPE_CHECKING:
     from decision.replaying import Replayed
+
+STORE, CONNECTIONS, TIMEOUT_MS = "DECISION_STORE", "DECISION_CONNECTIONS", "DECISION_TIMEOUT_MS"
+
+ConnectionsFile = Annotated[
+    Path | None,
+    typer.Option(
+        envvar=CONNECTIONS,
+        help="Where the catalog's sources are: a YAML file.",
+        exists=True,
+        dir_okay=False,
+    ),
+]
+TimeoutMs = Annotated[
+    int, typer.Option(envvar=TIMEOUT_MS, help="For requests that name none.", min=1, max=60_000)
+]
 
 
 @app.command()
@@ -18,40 +36,59 @@ def serve(
     store: StoreUrl = DEFAULT_STORE,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    workers: Annotated[int, typer.Option(help="How many processes answer.", min=1)] = 1,
     learner: Annotated[bool, typer.Option(help="Run the learner beside the API.")] = True,
     interval: Interval = 1.0,
-    connections: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="DECISION_CONNECTIONS",
-            help="Where the catalog's sources are: a YAML file.",
-            exists=True,
-            dir_okay=False,
-        ),
-    ] = None,
-    timeout_ms: Annotated[
-        int,
-        typer.Option(envvar="DECISION_TIMEOUT_MS", help="For requests that name none.", min=1, max=60_000),
-    ] = 150,
+    connections: ConnectionsFile = None,
+    timeout_ms: TimeoutMs = 150,
+    log_format: LogFormat = "text",
+    access_log: Annotated[
+        bool, typer.Option("--access-log", envvar=logs.ACCESS, help="Log a line for each decision.")
+    ] = False,
 ) -> None:
-    """Serve the HTTP API, and learn."""
-    from decision.serving import serve as start
+    """Serve the HTTP API, and learn. SIGHUP: replace every process, one after the other."""
+    logs.set_up(log_format, access_log)
+    settings = {STORE: store, TIMEOUT_MS: str(timeout_ms)}
+    if connections is not None:
+        settings[CONNECTIONS] = str(connections)
+    command = [sys.executable, "-m", "decision.serving.supervisor"]
+    command += ["--host", host, "--port", str(port), "--workers", str(workers)]
+    command += ["--interval", str(interval)] if learner else []
+    # This process has imported far more than a supervisor needs.
+    os.execve(sys.executable, command, {**os.environ, **settings})
+
+
+@app.command(hidden=True)
+def worker(
+    socket: Annotated[list[int], typer.Option(help="Descriptor of a listening socket.")],
+    store: StoreUrl = DEFAULT_STORE,
+    connections: ConnectionsFile = None,
+    timeout_ms: TimeoutMs = 150,
+) -> None:
+    """Answer requests; started by `serve`."""
+    from decision.serving.worker import work
     from decision.sources.connections import read_connections
 
     known = {} if connections is None else read_connections(connections)
-    start(store, host, port, learner=learner, interval=interval, connections=known, timeout_ms=timeout_ms)
+    work(socket, store, connections=known, timeout_ms=timeout_ms)
 
 
 @app.command()
 def learn(
     store: StoreUrl = DEFAULT_STORE,
     interval: Interval = 1.0,
-    attached: Annotated[bool, typer.Option(hidden=True, help="End when standard input does.")] = False,
+    metrics_host: Annotated[str, typer.Option(help="Address to answer scrapes on.")] = "127.0.0.1",
+    metrics_port: Annotated[
+        int | None, typer.Option(help="Port to answer scrapes on [default: none].")
+    ] = None,
+    log_format: LogFormat = "text",
+    attached: Annotated[bool, typer.Option(hidden=True, help="End when the supervisor does.")] = False,
 ) -> None:
-    """Run only the learner."""
-    from decision.serving import learn as start
+    """Run only the learner. Of all that run on one database, one learns and the others stand by."""
+    from decision.serving.learning import learn as start
 
-    start(store, interval, attached=attached)
+    logs.set_up(log_format, access_log=False)
+    start(store, interval, metrics_host=metrics_host, metrics_port=metrics_port, attached=attached)
 
 
 @app.command()

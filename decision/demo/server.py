@@ -15,7 +15,7 @@ from decision.demo.client import CallFailed, Client
 HOST = "127.0.0.1"
 _READY_SECONDS = 60.0
 _POLL_SECONDS = 0.05
-# The service gives its requests and then its learner ten seconds each.
+# The service gives all its processes ten seconds.
 _STOP_SECONDS = 25.0
 _LOG_LINES = 15
 

@@ -19,6 +19,7 @@ from arbitration.catalog.sources import Source as Specification
 from arbitration.facts import MAX_STRING, MAX_STRINGS
 from decision.sources.breaker import Breaker
 from decision.sources.port import Cause, Key, Row, Source, SourceFault
+from decision.tracing import span
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,11 @@ class Guarded:
         self._gathering: _Batch | None = None
         self._batches: set[asyncio.Task[Sequence[Row | None] | Cause]] = set()
         self._said: str | None = None
+
+    @property
+    def left_alone(self) -> bool:
+        """Whether its circuit is open."""
+        return self._breaker.open
 
     async def get(self, key: Key, deadline: float) -> Answer:
         """The answer for `key`, waiting at most until `deadline` (a time of the event loop)."""
@@ -158,8 +164,9 @@ class Guarded:
                     return outcome
                 asked = ill = True
                 # All its time from here: the wait for a turn is ours, and says nothing of the source.
-                async with asyncio.timeout(self._timeout):
-                    rows = await self._source.fetch(keys)
+                with span("source", source_id=self.id):
+                    async with asyncio.timeout(self._timeout):
+                        rows = await self._source.fetch(keys)
             finally:
                 self._slots.release()
             if len(rows) != len(keys):

@@ -59,6 +59,11 @@ class Sources:
         plan = self._plans[catalog.version] = self._plans.pop(catalog.version)  # the last one is in use
         return plan
 
+    def circuits(self) -> dict[str, bool]:
+        """Of each source that is in use, whether its circuit is open."""
+        plan = next(reversed(self._plans.values()), {})
+        return {id: source is not None and source.left_alone for id, source in plan.items()}
+
     async def close(self) -> None:
         """Lets the calls under way come to their end, for a while, and closes every connection."""
         made, self._made, self._plans = self._made, {}, {}

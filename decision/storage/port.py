@@ -88,6 +88,11 @@ class Names:
     pseudonyms: tuple[str, ...] = ()
     identities: tuple[Identity, ...] = ()
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """What the ledger knows the customer by, its own id first."""
+        return (self.customer_id, *self.merged, *self.pseudonyms)
+
 
 @dataclass(frozen=True, slots=True)
 class Stop:
@@ -230,6 +235,22 @@ class DecisionRecord:
     reply: bytes
     activation: str = "immediate"
     claim: Claim | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What a store has for a decision about somebody, read at once.
+
+    `names`: of the customer; of a `stranger`, which an identity that leads to nobody is: of the customer that
+    it once led to, else its pseudonym alone. `profile`: None for strangers and where nothing is stored.
+    `standing`: of all these names. `earlier`: the decision that answered the request before.
+    """
+
+    names: Names
+    stranger: bool
+    profile: Customer | None
+    standing: Standing
+    earlier: DecisionRecord | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -452,6 +473,14 @@ class Ledger(Protocol):
     async def reservations(self, decision_ids: Sequence[str]) -> list[Reservation]:
         """What these decisions reserved, by decision and treatment."""
 
+    async def prune(self, before: datetime) -> int:
+        """Forgets the decisions of the months (UTC) that were over at `before`, and all that belongs to them:
+        responses, labels, reservations, requests; and the snapshots that no decision left was made with, but
+        for the live ones. How many decisions that were.
+
+        What was learned stays learned, and stops, budgets and memberships stay.
+        """
+
 
 class Reports(Protocol):
     """What is counted over all customers. Takes its time, but nobody else's."""
@@ -589,6 +618,18 @@ class Learning(Protocol):
 
 class Store(Profiles, Ledger, Reports, Catalogs, Learning, Protocol):
     """All of it, with a life cycle."""
+
+    async def situation(
+        self,
+        who: str | Identity,
+        now: datetime,
+        limits: Limits = NO_LIMITS,
+        budgets: Collection[BudgetPeriod] = (),
+        request_id: str | None = None,
+    ) -> Situation:
+        """What there is of a customer, by id or identity, for a decision at `now`: see `resolve`, `names`,
+        `customer`, `standing`, and `decision_of_request`, which looks under the name asked for first (an
+        identity's is its pseudonym)."""
 
     async def open(self) -> None:
         """Connects and brings the schema up to date."""

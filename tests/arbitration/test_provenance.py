@@ -61,7 +61,6 @@ def test_each_source_comes_after_those_it_is_asked_with() -> None:
     assert by_id["crm"].after == by_id["features"].after == frozenset()
     assert by_id["dwh"].after == {"crm"}
     assert by_id["model"].after == {"crm", "dwh"}, "days_left is derived from what the crm says"
-    assert not any(call.after_store for call in calls)
 
 
 def test_a_source_serves_what_names_it() -> None:
@@ -88,18 +87,6 @@ def test_a_source_that_serves_nothing_is_not_asked() -> None:
     document = sourced()
     document["sources"].append({"id": "idle", "kind": "http", "path": "/{customer_id}"})
     assert "idle" not in {call.source.id for call in compile_document(document).calls}
-
-
-def test_stored_values_and_identities_are_waited_for() -> None:
-    document = sourced()
-    document["sources"][3]["inputs"] = {"customer_id": "customer.plan"}
-    document["sources"][1]["inputs"] = {"account": "identity.msisdn"}
-    assert {call.source.id: call.after_store for call in compile_document(document).calls} == {
-        "crm": True,
-        "dwh": False,
-        "features": False,
-        "model": True,
-    }
 
 
 @pytest.mark.parametrize(

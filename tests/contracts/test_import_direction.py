@@ -78,7 +78,7 @@ def test_the_shell_is_there_to_be_kept_out() -> None:
 
 def test_serving_does_not_pay_for_what_only_the_learner_needs() -> None:
     code = (
-        "import sys, decision.serving; "
+        "import sys, decision.serving.worker; "
         "print(*{'mabwiser', 'pandas', 'sklearn', 'matplotlib', 'seaborn'} & set(sys.modules))"
     )
     found = subprocess.run(

@@ -78,6 +78,18 @@ def serving(command: str, folder: Path) -> Iterator[int]:
         assert process.wait(20) == 0
 
 
+async def test_commands_on_postgresql(tmp_path: Path, postgres_url: str) -> None:
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    (own,) = blocks("postgresql://")
+    told, *before, serve = own.strip().splitlines()
+    set_store = f"{told.partition('=')[0]}='{postgres_url}'"
+    assert "published" in run("\n".join([set_store, *before]), tmp_path)
+    with serving(f"env {set_store.removeprefix('export ')} {serve}", tmp_path) as port:
+        decide = next(block for block in blocks("curl") if "/v1/decisions " in block)
+        decide = decide.replace("localhost:8000", f"127.0.0.1:{port}")
+        assert '"decision_id"' in run(decide, tmp_path)
+
+
 def _cell(value: object) -> object:
     return "|".join(value) if isinstance(value, list) else value
 
@@ -103,7 +115,7 @@ def test_commands_on_a_service(tmp_path: Path) -> None:
             values = [_cell(customer["attributes"].get(name, "")) for name in columns]
             values += [customer["scores"].get(name, "") for name in scores]
             writer.writerow([customer["customer_id"], *values])
-    (own,) = blocks("decision serve")
+    (own,) = blocks("sqlite:mine.db")
     *before, serve = own.strip().splitlines()
     said = run("\n".join(before), tmp_path)
     assert "200 imported, 0 rejected" in said

@@ -13,13 +13,14 @@ import asyncio
 import json
 import sqlite3
 import tempfile
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import asyncpg
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -45,10 +46,12 @@ from limits_model import (
     quiet_until,
     span,
 )
-from support import Clock, running
+from support import EMPTY, Clock, running
 
 from decision.messages import DecisionRequest, ResponseMessage
-from decision.storage.port import Identity
+from decision.storage.port import Identity, Store
+from decision.storage.postgres.store import PostgresStore
+from decision.storage.sqlite.store import SqliteStore
 
 OUTCOMES = ("impression", "click", "accepted", "rejected", "no_response")
 PLACEMENTS = {"panel": "agent", "hero": "web", "side": "web", "block": "mail"}
@@ -264,6 +267,8 @@ def stirred(life: Life) -> bool:
 class Life(RuleBasedStateMachine):
     """One service, and the model of it."""
 
+    order = "seq"  # of commits, as the database has it
+
     @initialize(data=st.data())
     def begin(self, data: st.DataObject) -> None:
         began = data.draw(st.sampled_from(sorted(STARTS)))
@@ -282,9 +287,9 @@ class Life(RuleBasedStateMachine):
         directory = tempfile.TemporaryDirectory(dir=memory, ignore_cleanup_errors=True)
         self.stack.callback(directory.cleanup)
         self.path = Path(directory.name) / "db"
-        self.service = self.runner.run(self.stack.enter_async_context(running(self.path, self.clock)))
-        self.reading = sqlite3.connect(self.path)
-        self.stack.callback(self.reading.close)
+        self.service = self.runner.run(
+            self.stack.enter_async_context(running(self.path, self.clock, store=self.store()))
+        )
         document = data.draw(catalogs(self.zones))
         self.published = [
             (self.runner.run(self.service.publish(each)), each)
@@ -315,8 +320,12 @@ class Life(RuleBasedStateMachine):
         told = [ResponseMessage.model_validate(message) for message in messages]
         return self.runner.run(self.service.context.responding.respond(told, listed=True))
 
+    def store(self) -> Store:
+        return SqliteStore(self.path)
+
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        return self.reading.execute(sql).fetchall()
+        with closing(sqlite3.connect(self.path)) as reading:
+            return reading.execute(sql).fetchall()
 
     @rule(asked=requests)
     def decide(self, asked: Json) -> None:
@@ -340,7 +349,9 @@ class Life(RuleBasedStateMachine):
         replies = self.ask(bodies)
         by_id = {reply["decision_id"]: (body, reply) for body, reply in zip(bodies, replies, strict=True)}
         # Nothing is committed for a dry run: it saw what was there before.
-        committed = self.rows("SELECT decision_id, inputs FROM decisions ORDER BY mode <> 'dry_run', seq")
+        committed = self.rows(
+            "SELECT decision_id, inputs FROM decisions ORDER BY mode <> 'dry_run', " + self.order
+        )
         for id, inputs in committed:
             if id not in before:
                 body, reply = by_id.pop(id)
@@ -597,3 +608,47 @@ def test_limits_are_what_a_scan_of_the_ledger_finds() -> None:
 def test_limits_are_what_a_scan_of_the_ledger_finds_at_length() -> None:
     at_length = settings(FAST, max_examples=600, stateful_step_count=40, derandomize=False)
     run_state_machine_as_test(Life, settings=at_length)
+
+
+@pytest.fixture
+def life_in_postgres(postgres_url: str) -> type[Life]:
+    """The same in PostgreSQL; each life begins with an empty database."""
+
+    class LifeInPostgres(Life):
+        order = "recorded_at"
+
+        def decide_all(self, asked: list[Json]) -> None:
+            # Several customers are committed beside each other, so in an order that no column tells.
+            for each in asked:
+                super().decide_all([each])
+
+        def store(self) -> Store:
+            self.runner.run(self.ask_database(EMPTY))
+            return PostgresStore(postgres_url)
+
+        def rows(self, sql: str) -> list[tuple[Any, ...]]:
+            found: list[tuple[Any, ...]] = self.runner.run(self.ask_database(sql))
+            return found
+
+        async def ask_database(self, sql: str) -> Any:
+            connection = await asyncpg.connect(postgres_url)
+            try:
+                if sql == EMPTY:
+                    return await connection.execute(sql)
+                return [tuple(row) for row in await connection.fetch(sql)]
+            finally:
+                await connection.close()
+
+    return LifeInPostgres
+
+
+def test_limits_in_postgres_are_what_a_scan_of_the_ledger_finds(life_in_postgres: type[Life]) -> None:
+    run_state_machine_as_test(life_in_postgres, settings=settings(FAST, max_examples=3))
+
+
+@pytest.mark.long
+def test_limits_in_postgres_are_what_a_scan_of_the_ledger_finds_at_length(
+    life_in_postgres: type[Life],
+) -> None:
+    at_length = settings(FAST, max_examples=200, stateful_step_count=40, derandomize=False)
+    run_state_machine_as_test(life_in_postgres, settings=at_length)

@@ -31,8 +31,9 @@ _CONNECT_SECONDS = 3.0
 _ATTEMPTS = 10
 _UPKEEP_SECONDS = 3600.0
 # The database, or the way to it, cannot do now what it could do at another time: connections (08), rights to
-# write (25006), resources, as a full disk (53), operators and time-outs (57), its system (58), locks (55P03).
-_PASSING = ("08", "25006", "53", "57", "58", "55P03", "40", "25P03")
+# write (25006), to enter (28, 3D), resources, as a full disk (53), operators and time-outs (57), its system
+# (58), locks (55P03), others (40).
+_PASSING = ("08", "25006", "25P03", "28", "3D", "40", "53", "55P03", "57", "58")
 AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 
 
@@ -110,7 +111,10 @@ class Connections:
     async def _connect(self, **more: Any) -> asyncpg.Connection[asyncpg.Record]:
         settings = {"application_name": "decision", "timezone": "UTC", "search_path": "public"}
         options = {"timeout": _CONNECT_SECONDS, "server_settings": settings, **more}
-        return await asyncpg.connect(self._url, **options)
+        try:
+            return await asyncpg.connect(self._url, **options)
+        except ValueError as error:  # of the URL, which is not shown: there may be a password in it
+            raise StoreUnavailable("the URL of the database cannot be read") from error
 
     async def _pooled(self, *_: Any, **more: Any) -> asyncpg.Connection[asyncpg.Record]:
         # The plan of a prepared statement is made once: with months of partitions, to plan takes longer than
@@ -141,16 +145,21 @@ class Connections:
         async with self._connected() as connection:
             return await connection.fetchrow(sql, *given)
 
-    async def _read_aside(self, sql: str, *given: Any) -> list[asyncpg.Record]:
-        """As `_read`, for what takes long: on a connection of its own."""
+    @asynccontextmanager
+    async def _aside(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+        """A connection of its own, for what takes long. Raises StoreUnavailable."""
         if self._pool is None:
             raise StoreUnavailable("the store is not open")
         with unavailable():
             connection = await self._connect(command_timeout=None)
             try:
-                return await connection.fetch(sql, *given)
+                yield connection
             finally:
                 await connection.close(timeout=_SECONDS)
+
+    async def _read_aside(self, sql: str, *given: Any) -> list[asyncpg.Record]:
+        async with self._aside() as connection:
+            return await connection.fetch(sql, *given)
 
     async def _transact(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """The result of `work` in a transaction; again where it came into another's way. What it raises
@@ -204,13 +213,19 @@ class Connections:
     async def lead(self) -> bool:
         """See `decision.storage.port.Learning.lead`: a lock that lives as long as its session."""
         connection = await self._listening()
-        with unavailable():
-            async with self._apart_busy:
-                if self._leads:
-                    await connection.execute("SELECT 1")  # a session that is gone leads no more
-                else:
-                    self._leads = bool(await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LEADER))
-        return self._leads
+        async with self._apart_busy:
+            try:
+                with unavailable():
+                    if self._leads:
+                        await connection.execute("SELECT 1")  # a session that is gone leads no more
+                    else:
+                        taken = await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LEADER)
+                        self._leads = bool(taken)
+            except StoreUnavailable:
+                connection.terminate()  # the lock goes with it, as soon as the server hears of it
+                self._leads = False
+                raise
+            return self._leads
 
     async def _keep_up(self) -> None:
         while True:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import orjson
 
-from arbitration.contact import Contact, Counter, Key, Limits
+from arbitration.contact import Contact, Counter, Key, Limits, State
 from decision.storage.counting import basis, contacts
 
 if TYPE_CHECKING:
@@ -26,7 +26,15 @@ _RECENT = """
             WHERE customer_id = ANY($1) AND state = 'reserved'))
      ORDER BY recorded_at, decision_id
 """
-_ONE = "SELECT decision_id, decided_at, channel, activation, reply FROM decisions WHERE decision_id = $1"
+_ONE = """
+    SELECT decision_id, decided_at, channel, activation, reply,
+           (SELECT json_agg(json_build_array(decision_id, treatment, outcome, occurred_at, received_at)
+                            ORDER BY recorded_at, response_id)
+              FROM responses WHERE responses.decision_id = $1)::text,
+           (SELECT json_agg(json_build_array(decision_id, treatment, state))
+              FROM reservations WHERE reservations.decision_id = $1)::text
+      FROM decisions WHERE decision_id = $1
+"""
 _ANSWERED = """
     SELECT decision_id, treatment, outcome, occurred_at, received_at FROM responses
      WHERE decision_id = ANY($1) ORDER BY recorded_at, response_id
@@ -77,6 +85,8 @@ class Counted:
 
 
 UNCOUNTED = Counted()
+NOTHING = ""
+"""What the counters are counted by of a customer for whom nothing was ever decided: by whatever is asked."""
 
 
 async def count(connection: Connection, keys: Sequence[str], now: int, limits: Limits) -> Counted:
@@ -91,16 +101,20 @@ async def count(connection: Connection, keys: Sequence[str], now: int, limits: L
 
 async def contact(connection: Connection, decision_id: str) -> Contact | None:
     """A decision of the ledger as limits count it; None if there is no such decision."""
-    found = await _contacts(connection, await connection.fetch(_ONE, decision_id))
-    return found[0] if found else None
+    row = await connection.fetchrow(_ONE, decision_id)
+    if row is None:
+        return None
+    *decided, said, held = row
+    return contacts([tuple(decided)], orjson.loads(said or "[]"), _states(orjson.loads(held or "[]")))[0]
 
 
 async def _contacts(connection: Connection, decided: Sequence[asyncpg.Record]) -> list[Contact]:
     if not decided:
         return []
     ids = [row[0] for row in decided]
-    answered = await connection.fetch(_ANSWERED, ids)
-    states = await connection.fetch(_STATES, ids)
-    return contacts(
-        map(tuple, decided), map(tuple, answered), {(id, treatment): state for id, treatment, state in states}
-    )
+    said = await connection.fetch(_ANSWERED, ids)
+    return contacts(map(tuple, decided), map(tuple, said), _states(await connection.fetch(_STATES, ids)))
+
+
+def _states(held: Iterable[Any]) -> dict[tuple[str, str], State]:
+    return {(decision_id, treatment): state for decision_id, treatment, state in held}

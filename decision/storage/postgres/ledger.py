@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Collection, Sequence
 from contextlib import nullcontext
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,7 +19,8 @@ import asyncpg
 from arbitration.contact import Limits
 from decision.errors import Conflict
 from decision.storage import rows
-from decision.storage.counting import basis
+from decision.storage.counting import answered, basis
+from decision.storage.months import month_of
 from decision.storage.port import (
     NO_LIMITS,
     BudgetPeriod,
@@ -29,16 +31,17 @@ from decision.storage.port import (
 )
 from decision.storage.postgres.connections import AGAIN
 from decision.storage.postgres.contacts import UNCOUNTED, Counted, contact
-from decision.storage.postgres.merges import lock_named, survivors
+from decision.storage.postgres.merges import survivors
+from decision.storage.postgres.partitions import drop_partitions
 from decision.storage.postgres.standing import (
     UNBOUNDED,
     Looked,
     PostgresStanding,
     counters,
     keep,
+    lock_one,
     look_counted,
     period_key,
-    settle,
     take,
 )
 
@@ -120,6 +123,7 @@ _COMMIT = {
 """
     for fresh, gate in _GATE.items()
 }
+# With an answer, what the item had reserved becomes firm; who has answered nothing has not.
 _RESPOND = f"""
     WITH made AS (
         INSERT INTO responses ({rows.RESPONSE}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
@@ -131,9 +135,21 @@ _RESPOND = f"""
             ON CONFLICT (customer_id, scope, target) DO UPDATE SET until = CASE
                 WHEN stops.until IS NOT NULL AND excluded.until IS NOT NULL
                 THEN greatest(stops.until, excluded.until) END
+    ),
+    news AS (
+        INSERT INTO unread (customer_id, kind, id, decision_id)
+        SELECT customer_id, 'response', response_id, decision_id FROM made
     )
-    INSERT INTO unread (customer_id, kind, id, decision_id)
-    SELECT customer_id, 'response', response_id, decision_id FROM made
+    UPDATE reservations SET state = 'firm', settled_at = $8
+     WHERE decision_id = $2 AND treatment = $4 AND state = 'reserved' AND $5 <> 'no_response'
+    RETURNING budget, begins, amount
+"""
+_PRUNE_SNAPSHOTS = """
+    DELETE FROM snapshots WHERE version NOT IN (
+        SELECT version FROM live_snapshots UNION ALL SELECT version FROM pins UNION ALL
+        SELECT value FROM (SELECT DISTINCT snapshots FROM decisions) AS used,
+                          json_each_text(used.snapshots::json)
+    )
 """
 _SAID = "SELECT decision_id, treatment, outcome, value, corrects FROM responses"
 
@@ -183,10 +199,6 @@ class PostgresLedger(PostgresStanding):
             return False  # nothing was written; the long way finds out what there is
         return True
 
-    async def decision(self, decision_id: str) -> DecisionRecord | None:
-        row = await self._read_one(_BY_ID, decision_id)
-        return None if row is None else rows.decision(tuple(row))
-
     async def decisions(self, decision_ids: Sequence[str]) -> dict[str, DecisionRecord]:
         found = await self._read(_BY_IDS, list(decision_ids))
         return {row[0]: rows.decision(tuple(row)) for row in found}
@@ -232,6 +244,12 @@ class PostgresLedger(PostgresStanding):
             answered = await connection.fetch(_ANSWERS, [record.decision_id for record in decisions])
         return decisions, [rows.response(tuple(row)) for row in answered]
 
+    async def prune(self, before: datetime) -> int:
+        async with self._aside() as connection, connection.transaction():
+            dropped = await drop_partitions(connection, month_of(before))
+            await connection.execute(_PRUNE_SNAPSHOTS)
+        return dropped
+
 
 class _Overtaken(Exception):
     """What is used of a budget has left its range: all of a transaction is undone."""
@@ -253,7 +271,7 @@ async def _commit_in_turn(
 ) -> list[DecisionRecord | None]:
     """Those of one customer, in their order, in one transaction."""
     key = records[0].customer_id if records[0].claim is None else records[0].claim.keys[0]
-    own = (await lock_named(connection, [key]))[key]
+    own, *_ = await lock_one(connection, key)
     results: list[DecisionRecord | None] = []
     for record in records:
         # That a budget is taken shows only after the rest was written: then it alone is undone.
@@ -288,6 +306,8 @@ async def _commit_locked(connection: Connection, record: DecisionRecord, own: st
                 return None
             counted = looked.counted
         counted = _moved(counted, claim) if known else UNCOUNTED
+    elif record.mode == "live":
+        counted = UNCOUNTED
     if not await _write(connection, record, own, revision, counted):
         return None
     if claim is not None:
@@ -382,9 +402,7 @@ async def _commit_responses(
     group: Sequence[tuple[int, ResponseRecord]], limits: Limits, connection: Connection
 ) -> dict[int, bool]:
     """Those of one customer, in their order, in one transaction."""
-    key = group[0][1].customer_id
-    own = (await lock_named(connection, [key]))[key]
-    _, counted, names = await counters(connection, own)
+    own, counted, names = await lock_one(connection, group[0][1].customer_id)
     if counted.basis != basis(limits, names):
         counted = UNCOUNTED  # by other limits: the next decision counts them
     new = {}
@@ -407,18 +425,21 @@ async def _take_in(
 ) -> Counted:
     before = None if counted is UNCOUNTED else await contact(connection, record.decision_id)
     stops = {(stop.scope, stop.target): rows.optional_micros(stop.until) for stop in record.stops}
-    await connection.execute(
+    row = rows.response_row(record)
+    settled = await connection.fetchrow(
         _RESPOND,
-        *rows.response_row(record),
+        *row,
         [scope for scope, _ in stops],
         [target for _, target in stops],
         list(stops.values()),
     )
-    if record.outcome != "no_response":
-        at = rows.micros(record.received_at)
-        await settle(connection, record.decision_id, record.treatment, "firm", at)
-    after = None if before is None else await contact(connection, record.decision_id)
-    return UNCOUNTED if after is None else counted.moved(limits, before, after)
+    if settled is not None and settled[0] is not None:
+        budget, begins, amount = settled
+        await take(connection, (budget, begins), 0, -amount, UNBOUNDED)
+    if before is None:
+        return UNCOUNTED
+    said = (record.treatment, record.outcome, *row[6:8])
+    return counted.moved(limits, before, answered(before, said, settled=settled is not None))
 
 
 def _content(record: ResponseRecord) -> rows.Row:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from decision.storage import rows
 from decision.storage.port import Customer, Identity, Names, pseudonym
+from decision.storage.postgres.contacts import NOTHING
 from decision.storage.profile import Profile, joined
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ CUSTOMER_ROW = """
 """
 _PROFILE = f"SELECT {CUSTOMER_ROW}, told_at, told_apart FROM customers WHERE customer_id = {SURVIVOR}"
 _LOCK = """
-    INSERT INTO standings (customer_id, revision)
-    SELECT id, 1 FROM unnest($1::text[]) AS id ORDER BY id COLLATE "C"
+    INSERT INTO standings (customer_id, revision, basis)
+    SELECT id, 1, '' FROM unnest($1::text[]) AS id ORDER BY id COLLATE "C"
         ON CONFLICT (customer_id) DO UPDATE SET revision = standings.revision + 1
     RETURNING customer_id, revision, basis, counters
 """
@@ -89,7 +90,9 @@ async def keep_pseudonyms(connection: Connection, owned: Mapping[Identity, str],
     fresh = {stranger: id for stranger, id in strangers.items() if stranger not in known}
     if not fresh:
         return
-    await lock(connection, fresh)  # what is decided for the stranger meanwhile is decided anew
+    locked = await lock(connection, fresh)  # what is decided for the stranger meanwhile is decided anew
+    met = [id for stranger, id in fresh.items() if locked[stranger][1] != NOTHING]
+    await _count_anew(connection, met)
     await connection.execute(
         "INSERT INTO merges SELECT stranger, id, $3 FROM unnest($1::text[], $2::text[]) AS new(stranger, id)"
         " ON CONFLICT DO NOTHING",
@@ -151,6 +154,12 @@ async def merge(connection: Connection, customer_id: str, identities: Sequence[I
     return rows.names(tuple(row))
 
 
+async def _count_anew(connection: Connection, ids: Sequence[str]) -> None:
+    """Has customers counted when they are next decided for: they have a name more that was decided for."""
+    if ids:
+        await connection.execute("UPDATE standings SET basis = NULL WHERE customer_id = ANY($1)", ids)
+
+
 async def _absorb(connection: Connection, survivor: str, merged: str, at: int) -> None:
     """From now on `merged` is `survivor`, and so is all that was merged into it."""
     await connection.execute(
@@ -159,3 +168,4 @@ async def _absorb(connection: Connection, survivor: str, merged: str, at: int) -
     await connection.execute("UPDATE merges SET survivor = $1 WHERE survivor = $2", survivor, merged)
     await connection.execute("INSERT INTO merges VALUES ($1, $2, $3)", merged, survivor, at)
     await connection.execute("DELETE FROM customers WHERE customer_id = $1", merged)
+    await _count_anew(connection, [survivor])

@@ -6,21 +6,15 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from decision.storage.months import month_after, month_of
+
 if TYPE_CHECKING:
     from decision.storage.postgres.connections import Connection
 
 PARTITIONED = ("decisions", "responses", "labels")
+_BESIDE = ("requests", "reservations", "unread", "erasures")
 _AHEAD = 3
-
-
-def month_of(moment: datetime) -> datetime:
-    """When the month of a moment began, in UTC."""
-    return moment.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-
-
-def month_after(month: datetime) -> datetime:
-    """The month after one."""
-    return month.replace(year=month.year + month.month // 12, month=month.month % 12 + 1)
+_LOCK = 0x6E62_615F_7074
 
 
 def first_id(moment: datetime) -> str:
@@ -34,19 +28,60 @@ async def keep_partitions(connection: Connection) -> None:
 
     Raises asyncpg.PostgresError, also where ids of a month to come are already in the default partition.
     """
-    month = month_of(await connection.fetchval("SELECT now()"))
-    months = [month]
+    months = [month_of(await connection.fetchval("SELECT now()"))]
     while len(months) <= _AHEAD:
         months.append(month_after(months[-1]))
+    await make_partitions(connection, months)
+
+
+async def make_partitions(connection: Connection, months: Sequence[datetime]) -> None:
+    """Makes those of these months that are missing."""
     wanted = [(table, f"{table}_{each:%Y_%m}", each) for table in PARTITIONED for each in months]
-    there = await _there(connection, [name for _, name, _ in wanted])
-    for table, name, each in wanted:
-        if name not in there:
-            low, high = first_id(each), first_id(month_after(each))
+    names = [name for _, name, _ in wanted]
+    if await _there(connection, names) == set(names):  # nearly always: nothing is locked then
+        return
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+        there = await _there(connection, names)  # another process may have been first
+        for table, name, each in wanted:
+            if name not in there:
+                low, high = first_id(each), first_id(month_after(each))
+                bounds = f"FOR VALUES FROM ('{low}') TO ('{high}')"
+                await connection.execute(f"CREATE TABLE {name} PARTITION OF {table} {bounds}")
+
+
+async def drop_partitions(connection: Connection, month: datetime) -> int:
+    """Drops the months before `month`, with what else belongs to their decisions; how many these were. To be
+    called in a transaction. Raises asyncpg.LockNotAvailableError where the ledger is too busy for it."""
+    await connection.execute("SET LOCAL lock_timeout = '2s'")  # whoever decides waits behind us meanwhile
+    found = await connection.fetch("SELECT relname FROM pg_class WHERE relname ~ '^decisions_\\d{4}_\\d\\d$'")
+    dropped = 0
+    for (name,) in found:
+        begins = datetime.strptime(name, "decisions_%Y_%m").replace(tzinfo=UTC)
+        if begins >= month:
+            continue
+        dropped += await connection.fetchval(f"SELECT count(*) FROM {name}")
+        for table in PARTITIONED:
+            await connection.execute(f"DROP TABLE {name.replace('decisions', table)}")
+        for table in _BESIDE:
             await connection.execute(
-                f"CREATE TABLE IF NOT EXISTS {name} PARTITION OF {table}"
-                f" FOR VALUES FROM ('{low}') TO ('{high}')"
+                f"DELETE FROM {table} WHERE decision_id >= $1 AND decision_id < $2",
+                first_id(begins),
+                first_id(month_after(begins)),
             )
+    return dropped + await _delete_others(connection, month)
+
+
+async def _delete_others(connection: Connection, month: datetime) -> int:
+    """The same of decisions whose ids tell no time."""
+    found = await connection.fetch(
+        "DELETE FROM decisions_other WHERE decided_at < $1 RETURNING decision_id",
+        int(month.timestamp()) * 1_000_000,
+    )
+    ids = [row[0] for row in found]
+    for table in ("responses", "labels", *_BESIDE) if ids else ():
+        await connection.execute(f"DELETE FROM {table} WHERE decision_id = ANY($1)", ids)
+    return len(ids)
 
 
 async def _there(connection: Connection, names: Sequence[str]) -> set[str]:

@@ -2,42 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from arbitration.contact import Limits, moment
 from decision.storage import rows
 from decision.storage.counting import basis
-from decision.storage.port import NO_LIMITS, BudgetPeriod, Membership, Reservation, Standing, Stop
+from decision.storage.port import (
+    NO_LIMITS,
+    BudgetPeriod,
+    DecisionRecord,
+    Identity,
+    Membership,
+    Reservation,
+    Situation,
+    Standing,
+    Stop,
+    pseudonym,
+)
 from decision.storage.postgres.connections import Connections
-from decision.storage.postgres.contacts import UNCOUNTED, Counted, contact, count
-from decision.storage.postgres.merges import lock, lock_named
+from decision.storage.postgres.contacts import NOTHING, UNCOUNTED, Counted, contact, count
+from decision.storage.postgres.merges import SURVIVOR, lock, lock_named
 
 if TYPE_CHECKING:
     from decision.storage.postgres.connections import Connection
 
-_LOOK = """
-    SELECT coalesce(standings.revision, 0), basis, coalesce(counters, '[]'),
-           coalesce((SELECT survivor FROM merges WHERE merges.customer_id = own.id), own.id),
-           1 + (SELECT count(*) FROM merges WHERE survivor = own.id),
-           (SELECT json_agg(json_build_array(scope, target, until) ORDER BY scope, target, until NULLS LAST)
-              FROM stops WHERE stops.customer_id = ANY($2) AND (until IS NULL OR until > $3))::text,
-           (SELECT json_agg(json_build_array(control_group, since, member, share)
-                            ORDER BY exposed_at DESC, array_position($2, memberships.customer_id) DESC)
-              FROM memberships WHERE memberships.customer_id = ANY($2))::text,
-           (SELECT json_agg(json_build_array(budget, begins, used))
-              FROM unnest($4::text[], $5::bigint[]) AS asked(budget, begins)
-                   JOIN budgets USING (budget, begins))::text,
-           CASE WHEN basis IS DISTINCT FROM $6
-                THEN EXISTS (SELECT 1 FROM decisions WHERE decisions.customer_id = ANY($2)) END
-      FROM (SELECT $1::text AS id) AS own LEFT JOIN standings ON standings.customer_id = own.id
+# What limits those known by `keys.names`, `keys.id` being the customer's own; $1: now, $2 and $3: budgets.
+_LIMITS = """
+    coalesce(standings.revision, 0), coalesce(basis, CASE WHEN revision IS NULL THEN '' END),
+    coalesce(counters, '[]'),
+    (SELECT json_agg(json_build_array(scope, target, until) ORDER BY scope, target, until NULLS LAST)
+       FROM stops WHERE stops.customer_id = ANY(keys.names) AND (until IS NULL OR until > $1::bigint))::text,
+    (SELECT json_agg(json_build_array(control_group, since, member, share)
+                     ORDER BY exposed_at DESC, array_position(keys.names, memberships.customer_id) DESC)
+       FROM memberships WHERE memberships.customer_id = ANY(keys.names))::text,
+    (SELECT json_agg(json_build_array(budget, begins, used))
+       FROM unnest($2::text[], $3::bigint[]) AS asked(budget, begins)
+            JOIN budgets USING (budget, begins))::text
 """
+_LOOK = f"""
+    SELECT {_LIMITS},
+           coalesce((SELECT survivor FROM merges WHERE merges.customer_id = keys.id), keys.id),
+           1 + (SELECT count(*) FROM merges WHERE survivor = keys.id)
+      FROM (SELECT $4::text AS id, $5::text[] AS names) AS keys
+           LEFT JOIN standings ON standings.customer_id = keys.id
+"""
+# $4: the name asked for, which is a pseudonym where the identity of type $6 and value $7 is: it leads to a
+# customer, or is a stranger. $5: the request.
+_SITUATION = f"""
+    SELECT {_LIMITS}, keys.id, keys.names, known,
+           (SELECT coalesce(json_agg(json_build_array(type, value)), '[]')
+              FROM identities WHERE identities.customer_id = keys.id)::text,
+           (SELECT decision_id FROM requests
+             WHERE requests.customer_id = ANY(keys.names || $4::text) AND request_id = $5
+             ORDER BY requests.customer_id <> $4, array_position(keys.names, requests.customer_id) LIMIT 1),
+           customers.attributes, customers.scores, customers.consents
+      FROM (SELECT id, known, id || ARRAY(SELECT customer_id FROM merges WHERE survivor = id
+                                           ORDER BY customer_id COLLATE "C") AS names
+              FROM (SELECT known, coalesce((SELECT survivor FROM merges WHERE merges.customer_id = asked.id),
+                                           asked.id) AS id
+                      FROM (SELECT coalesce(owner, $4) AS id, owner IS NOT NULL OR $6::text IS NULL AS known
+                              FROM (SELECT (SELECT customer_id FROM identities WHERE type = $6 AND value = $7)
+                                           AS owner) AS owned) AS asked) AS own) AS keys
+           LEFT JOIN standings ON standings.customer_id = keys.id
+           LEFT JOIN customers ON customers.customer_id = keys.id AND known
+"""
+_BY_ID = f"SELECT {rows.DECISION} FROM decisions WHERE decision_id = $1"
 _KEEP = "UPDATE standings SET basis = $2, counters = $3 WHERE customer_id = $1"
+_LOCK_NAMED = f"""
+    INSERT INTO standings (customer_id, revision, basis) SELECT {SURVIVOR}, 1, ''
+        ON CONFLICT (customer_id) DO UPDATE SET revision = standings.revision + 1
+    RETURNING customer_id
+"""
+_COUNTERS = f"""
+    SELECT customer_id, revision, basis, counters,
+           (SELECT count(*) FROM merges WHERE survivor = standings.customer_id)
+      FROM standings WHERE customer_id = {SURVIVOR}
+"""
 _RELEASE = """
     SELECT decision_id, treatment, customer_id FROM reservations
      WHERE state = 'reserved' AND due_at <= $1 ORDER BY due_at, decision_id LIMIT $2
@@ -86,6 +132,39 @@ class PostgresStanding(Connections):
         async with self._connected() as connection:
             return (await look(connection, keys, at, limits, budgets))[0]
 
+    async def situation(
+        self,
+        who: str | Identity,
+        now: datetime,
+        limits: Limits = NO_LIMITS,
+        budgets: Collection[BudgetPeriod] = (),
+        request_id: str | None = None,
+    ) -> Situation:
+        at, budgets = rows.micros(now), tuple(budgets)
+        name, type, value = who, None, None
+        if isinstance(who, Identity):
+            name, type, value = pseudonym(who), who.type, who.value
+        row = await self._read_one(_SITUATION, at, *_asked(budgets), name, request_id, type, value)
+        assert row is not None
+        id, names, known, identities, earlier_id, *sections = row[6:]
+        looked = _looked(row[:6], limits, len(names), len(names))
+        standing = _standing(row[:6], limits, at, budgets, looked)
+        if not looked.settled:
+            standing = await self.standing(tuple(names), now, limits, budgets)
+        profile = None if sections[0] is None else rows.customer((id, *sections, identities))
+        keys = orjson.dumps(names[1:]).decode()
+        return Situation(
+            rows.names((id, keys, identities)),
+            not known,
+            profile,
+            standing,
+            None if earlier_id is None else await self.decision(earlier_id),
+        )
+
+    async def decision(self, decision_id: str) -> DecisionRecord | None:
+        row = await self._read_one(_BY_ID, decision_id)
+        return None if row is None else rows.decision(tuple(row))
+
     async def release(self, now: datetime, limits: Limits, limit: int) -> int:
         at = rows.micros(now)
         due = await self._read(_RELEASE, at, limit)
@@ -111,36 +190,43 @@ async def look(
     budgets: Collection[BudgetPeriod],
 ) -> tuple[Standing, Looked]:
     """What limits a customer, and by what it is known again when a decision is committed."""
-    asked = [period_key(period) for period in budgets]
-    wanted = basis(limits, len(keys))
-    row = await connection.fetchrow(
-        _LOOK,
-        keys[0] if keys else "",
-        list(keys),
-        now,
-        [budget for budget, _ in asked],
-        [begins for _, begins in asked],
-        wanted if limits.limits else None,
-    )
+    asked = _asked(budgets)
+    row = await connection.fetchrow(_LOOK, now, *asked, keys[0] if keys else "", list(keys))
     assert row is not None
-    revision, counted_by, counters, survivor, names, stops, memberships, used, decided = row
-    counted = Counted.read(counted_by, counters)
-    settled = True
-    if limits.limits and counted_by != wanted:
-        # Who has never been decided for has no counters to count.
-        counted, settled = Counted(wanted), not decided
-    looked = Looked(revision, counted, names if survivor in keys[:1] else 0, settled)
-    ends = {(scope, target): until for scope, target, until in orjson.loads(stops or "[]")}
-    taken = {(budget, begins): amount for budget, begins, amount in orjson.loads(used or "[]")}
-    found = {(each[0], each[1]): Membership(*each) for each in orjson.loads(memberships or "[]")}
-    standing = Standing(
+    *limiting, survivor, names = row
+    looked = _looked(limiting, limits, len(keys), names if survivor in keys[:1] else 0)
+    return _standing(limiting, limits, now, budgets, looked), looked
+
+
+def _asked(budgets: Iterable[BudgetPeriod]) -> tuple[list[str], list[int]]:
+    keys = [period_key(period) for period in budgets]
+    return [budget for budget, _ in keys], [begins for _, begins in keys]
+
+
+def _looked(limiting: Sequence[Any], limits: Limits, keys: int, names: int) -> Looked:
+    revision, counted_by, counters = limiting[:3]
+    if not limits.limits:
+        return Looked(revision, UNCOUNTED, names, settled=True)
+    wanted = basis(limits, keys)
+    if counted_by == wanted:
+        return Looked(revision, Counted.read(counted_by, counters), names, settled=True)
+    return Looked(revision, Counted(wanted), names, settled=counted_by == NOTHING)
+
+
+def _standing(
+    limiting: Sequence[Any], limits: Limits, now: int, budgets: Collection[BudgetPeriod], looked: Looked
+) -> Standing:
+    stops, memberships, used = (orjson.loads(each or "[]") for each in limiting[3:])
+    ends = {(scope, target): until for scope, target, until in stops}
+    taken = {(budget, begins): amount for budget, begins, amount in used}
+    found = {(each[0], each[1]): Membership(*each) for each in memberships}
+    return Standing(
         tuple(Stop(scope, target, rows.optional_moment(until)) for (scope, target), until in ends.items()),
-        {key: moment(until) for key, until in counted.holds(now).items()} if limits.limits else {},
-        {period: taken.get(key, 0) for period, key in zip(budgets, asked, strict=True)},
+        {key: moment(until) for key, until in looked.counted.holds(now).items()},
+        {period: taken.get(period_key(period), 0) for period in budgets},
         tuple(found.values()),
         looked,
     )
-    return standing, looked
 
 
 async def look_counted(
@@ -186,15 +272,23 @@ def period_key(period: BudgetPeriod) -> tuple[str, int]:
     return period.budget, 0 if period.begins is None else rows.micros(period.begins)
 
 
+async def lock_one(connection: Connection, name: str) -> tuple[str, Counted, int]:
+    """Locks the customer that a name stands for, until the end of the transaction: its own id, its counters,
+    and how many names it has."""
+    locked = await connection.fetchval(_LOCK_NAMED, name)
+    row = await connection.fetchrow(_COUNTERS, name)
+    if row is None or row[0] != locked:  # it was merged while we waited
+        await lock_named(connection, [name])
+        row = await connection.fetchrow(_COUNTERS, name)
+    assert row is not None
+    return row[0], Counted.read(row[2], row[3]), 1 + row[4]
+
+
 async def counters(connection: Connection, customer_id: str) -> tuple[int, Counted, int]:
     """Of a customer that is locked: the revision of its row, its counters, and how many names it has."""
-    row = await connection.fetchrow(
-        "SELECT revision, basis, counters, (SELECT count(*) FROM merges WHERE survivor = $1) FROM standings"
-        " WHERE customer_id = $1",
-        customer_id,
-    )
+    row = await connection.fetchrow(_COUNTERS, customer_id)
     assert row is not None
-    return row[0], Counted.read(row[1], row[2]), 1 + row[3]
+    return row[1], Counted.read(row[2], row[3]), 1 + row[4]
 
 
 async def keep(connection: Connection, customer_id: str, counted: Counted) -> None:
@@ -210,8 +304,7 @@ async def _count(keys: tuple[str, ...], now: int, limits: Limits, connection: Co
 
 async def _release(due: rows.Row, now: int, limits: Limits, connection: Connection) -> bool:
     decision_id, treatment, customer_id = due
-    own = (await lock_named(connection, [customer_id]))[customer_id]
-    _, counted, names = await counters(connection, own)
+    own, counted, names = await lock_one(connection, customer_id)
     known = counted.basis == basis(limits, names)
     before = await contact(connection, decision_id) if known else None
     if not await settle(connection, decision_id, treatment, "released", now):

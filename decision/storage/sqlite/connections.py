@@ -57,7 +57,11 @@ class Connections:
         except sqlite3.Error as error:
             raise StoreUnavailable(f"{self._path} cannot be opened: {error}") from error
         with closing(connection):
-            migrate(connection)
+            try:
+                migrate(connection)
+                _refuse_read_only(connection)
+            except StoreUnavailable as error:
+                raise StoreUnavailable(f"{self._path}: {error}") from error
 
     async def close(self) -> None:
         """Waits for what is being written, then disconnects. May be called again."""
@@ -84,7 +88,10 @@ class Connections:
         if self._reader is None:
             raise StoreUnavailable("the store is not open")
         if self._leading is None:
-            file = self._path.with_name(f"{self._path.name}-learner").open("a")
+            try:
+                file = self._path.with_name(f"{self._path.name}-learner").open("a")
+            except OSError as error:
+                raise StoreUnavailable(f"the lock of the learner cannot be taken: {error}") from error
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -129,7 +136,22 @@ class Connections:
         finally:
             self._read("COMMIT")
 
-    async def _write(self, operation: Operation[T]) -> T:
+    def waiting(self) -> int:
+        """How many records wait to be written, or are being written."""
+        return 0 if self._writer is None else self._writer.waiting
+
+    async def _write(self, operation: Operation[T], records: int = 1) -> T:
+        """Runs it in the writer. Raises StoreBusy, StoreUnavailable, and what it raises itself."""
         if self._writer is None:
             raise StoreUnavailable("the store is not open")
-        return await self._writer.run(operation)
+        return await self._writer.run(operation, records)
+
+
+def _refuse_read_only(connection: sqlite3.Connection) -> None:
+    """Tries to write, and changes nothing. Where another process has the lock, that one can write."""
+    try:
+        connection.execute("PRAGMA busy_timeout = 0")
+        connection.execute("DELETE FROM schema_migrations WHERE version < 0")
+    except sqlite3.Error as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            raise StoreUnavailable(f"the database cannot be written: {error}") from error

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from datetime import datetime
 from functools import partial
 
 from arbitration.contact import Limits
 from decision.errors import Conflict
 from decision.storage import rows
+from decision.storage.months import month_of
 from decision.storage.port import NO_LIMITS, DecisionRecord, ResponseRecord
 from decision.storage.sqlite.merges import SURVIVOR
 from decision.storage.sqlite.standing import SqliteStanding, holds_still, make_good, recount, settle
@@ -44,7 +46,7 @@ class SqliteLedger(SqliteStanding):
 
     async def commit_decisions(self, records: Sequence[DecisionRecord]) -> list[DecisionRecord | None]:
         given = [(record, rows.decision_row(record)) for record in records]
-        return await self._write(partial(_commit_decisions, given))
+        return await self._write(partial(_commit_decisions, given), len(given))
 
     async def decision(self, decision_id: str) -> DecisionRecord | None:
         row = self._read_one(_BY_ID, (decision_id,))
@@ -64,7 +66,7 @@ class SqliteLedger(SqliteStanding):
     async def commit_responses(
         self, records: Sequence[ResponseRecord], limits: Limits = NO_LIMITS
     ) -> list[bool]:
-        return await self._write(partial(_commit_responses, tuple(records), limits))
+        return await self._write(partial(_commit_responses, tuple(records), limits), len(records))
 
     async def history(
         self, keys: tuple[str, ...], limit: int
@@ -78,6 +80,33 @@ class SqliteLedger(SqliteStanding):
                 (rows.text([record.decision_id for record in decisions]),),
             )
         return decisions, [rows.response(row) for row in answered]
+
+    async def prune(self, before: datetime) -> int:
+        month, pruned = rows.micros(month_of(before)), 0
+        while some := await self._write(partial(_prune, month)):  # others write between
+            pruned += some
+        await self._write(_prune_snapshots)
+        return pruned
+
+
+def _prune(month: int, connection: sqlite3.Connection) -> int:
+    found = connection.execute(
+        "SELECT decision_id FROM decisions WHERE decided_at < ? LIMIT 1000", (month,)
+    ).fetchall()
+    ids = rows.text([id for (id,) in found])
+    for table in ("responses", "labels", "reservations", "erasures", "decisions"):
+        connection.execute(
+            f"DELETE FROM {table} WHERE decision_id IN (SELECT value FROM json_each(?))", (ids,)
+        )
+    return len(found)
+
+
+def _prune_snapshots(connection: sqlite3.Connection) -> None:
+    connection.execute(
+        "DELETE FROM snapshots WHERE version NOT IN ("
+        " SELECT version FROM live_snapshots UNION ALL SELECT version FROM pins UNION ALL"
+        " SELECT value FROM (SELECT DISTINCT snapshots FROM decisions) AS used, json_each(used.snapshots))"
+    )
 
 
 def _commit_decisions(

@@ -56,10 +56,10 @@ class SqliteProfiles(Connections):
         return None if row is None else row[0]
 
     async def put_customers(self, customers: Sequence[Customer], at: datetime) -> None:
-        await self._write(partial(_put, tuple(customers), rows.micros(at)))
+        await self._write(partial(_put, tuple(customers), rows.micros(at)), len(customers))
 
     async def patch_customers(self, changes: Sequence[Change], at: datetime) -> list[Customer]:
-        return await self._write(partial(_patch, tuple(changes), rows.micros(at)))
+        return await self._write(partial(_patch, tuple(changes), rows.micros(at)), len(changes))
 
     async def merge(self, customer_id: str, identities: Sequence[Identity], at: datetime) -> Names:
         return await self._write(partial(merge, customer_id, tuple(identities), rows.micros(at)))

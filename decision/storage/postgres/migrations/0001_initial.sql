@@ -30,7 +30,8 @@ CREATE INDEX merges_of_survivor ON merges (survivor);
 
 -- One row per customer, which everything that limits it goes through: whoever changes its names, stops,
 -- contacts or memberships changes `revision` with it, in the same transaction. `counters`: a JSON list of
--- [policy, target, times, reserved, begun, until]; `basis`: what they are counted by, NULL: they must be counted.
+-- [policy, target, times, reserved, begun, until]; `basis`: what they are counted by, NULL: they must be counted,
+-- '': nothing was ever decided for the customer.
 CREATE TABLE standings (
     customer_id text COLLATE "C" PRIMARY KEY,
     revision    bigint NOT NULL,

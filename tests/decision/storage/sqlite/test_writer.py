@@ -6,10 +6,12 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from decision.errors import StoreUnavailable
+from decision.errors import StoreBusy, StoreUnavailable
+from decision.storage.sqlite import writer as module
 from decision.storage.sqlite.writer import Writer
 
 Op = Callable[[sqlite3.Connection], int]
@@ -139,6 +141,7 @@ async def test_a_lock_that_stays_fails_the_batch_and_the_next_one_works(writer: 
         assert len({id(result) for result in results}) == 5
         blocker.execute("ROLLBACK")
     assert kept(path) == []
+    assert writer.waiting == 0
     assert await writer.run(keep(7)) == 7
     assert kept(path) == [7]
 
@@ -188,8 +191,118 @@ async def test_a_cancelled_waiter_breaks_nothing(writer: Writer, path: Path) -> 
     release.set()
     results = await settled(waiting)
     assert [type(result) for result in results] == [asyncio.CancelledError, int] * 5
-    assert set(range(1, 10, 2)) <= set(kept(path))
+    assert kept(path) == [1, 3, 5, 7, 9], "who did not wait for it is left out"
     assert await writer.run(keep(99)) == 99
+    assert writer.waiting == 0
+
+
+async def test_what_waits_is_bounded_and_what_was_accepted_is_kept(path: Path) -> None:
+    writer = Writer(path, max_waiting=10)
+    release = await hold(writer)
+    assert writer.waiting == 1
+    waiting = [asyncio.create_task(writer.run(keep(n))) for n in range(1_000)]
+    await asyncio.sleep(0)
+    assert writer.waiting == 10
+    refused = [task for task in waiting if task.done()]
+    assert len(refused) == 991, "they hear of it at once"
+    assert {type(task.exception()) for task in refused} == {StoreBusy}
+    release.set()
+    results = await settled(waiting)
+    assert kept(path) == [result for result in results if isinstance(result, int)] == list(range(9))
+    assert writer.waiting == 0
+    assert await writer.run(keep(99)) == 99
+    await writer.close()
+
+
+async def test_what_waits_is_counted_in_records(path: Path) -> None:
+    writer = Writer(path, max_waiting=2_500)
+    statements: list[str] = []
+    await writer.run(lambda connection: connection.set_trace_callback(statements.append))
+    release = await hold(writer)
+    waiting = [asyncio.create_task(writer.run(keep(n), records=1_000)) for n in range(5)]
+    await asyncio.sleep(0)
+    assert writer.waiting == 3_001
+    release.set()
+    results = await settled(waiting)
+    assert [type(result) for result in results] == [int, int, int, StoreBusy, StoreBusy]
+    assert statements.count("COMMIT") == 1 + 1 + 3, "each was more than a batch should be"
+    await writer.close()
+
+
+async def test_none_is_accepted_while_one_has_waited_for_too_long(path: Path) -> None:
+    writer = Writer(path, patience=0.1)
+    release = await hold(writer)
+    behind = asyncio.create_task(writer.run(keep(1)))
+    await asyncio.sleep(0.15)
+    with pytest.raises(StoreBusy, match="waiting for"):
+        await writer.run(keep(2))
+    release.set()
+    assert await behind == 1
+    assert await writer.run(keep(3)) == 3
+    assert kept(path) == [1, 3]
+    await writer.close()
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """For how many milliseconds each batch would have waited for a lock."""
+    found: list[int] = []
+    connect = sqlite3.connect
+
+    def trace(statement: str) -> None:
+        pragma, _, value = statement.partition(" = ")
+        if pragma == "PRAGMA busy_timeout":
+            found.append(int(value))
+
+    def traced(*given: Any, **named: Any) -> sqlite3.Connection:
+        connection = connect(*given, **named)
+        connection.set_trace_callback(trace)
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", traced)
+    return found
+
+
+async def test_a_lock_is_waited_for_as_long_once_only(
+    path: Path, waits: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_NEXT_WAIT", 0.01)
+    writer = Writer(path, busy_timeout=0.1)
+    with closing(sqlite3.connect(path, isolation_level=None)) as blocker:
+        blocker.execute("BEGIN IMMEDIATE")
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable, match="locked"):
+                await writer.run(keep(1))
+        blocker.execute("ROLLBACK")
+    assert await writer.run(keep(2)) == 2
+    assert await writer.run(keep(3)) == 3
+    assert waits == [100, 10, 10, 10, 100]
+    await writer.close()
+
+
+async def test_what_queued_up_has_had_part_of_its_wait(path: Path, waits: list[int]) -> None:
+    writer = Writer(path, busy_timeout=2.0)
+    release = await hold(writer)
+    behind = asyncio.create_task(writer.run(keep(1)))
+    await asyncio.sleep(0.3)
+    release.set()
+    assert await behind == 1
+    first, second = waits
+    assert first == 2_000
+    assert 0 <= second <= 1_750
+    await writer.close()
+
+
+async def test_a_fault_that_lasts_does_not_flood_the_log(
+    writer: Writer, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unreadable(connection: sqlite3.Connection) -> int:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    for _ in range(50):
+        with pytest.raises(StoreUnavailable):
+            await writer.run(unreadable)
+    assert len(caplog.records) == 1
 
 
 async def test_close_finishes_what_is_queued_and_then_refuses(path: Path) -> None:

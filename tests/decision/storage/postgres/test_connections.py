@@ -1,0 +1,217 @@
+"""What is the matter with a database, and what comes of it: connections, news, the learner's lock."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import pytest
+
+from decision.errors import StoreUnavailable
+from decision.settings import open_store
+from decision.storage.postgres.connections import Connections
+from decision.storage.postgres.migrate import migrate, migrations
+from decision.storage.postgres.store import PostgresStore
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+async def store(postgres_url: str) -> AsyncIterator[PostgresStore]:
+    opened = PostgresStore(postgres_url)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def other(postgres_url: str, store: PostgresStore) -> AsyncIterator[PostgresStore]:
+    opened = PostgresStore(postgres_url)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+async def cut(url: str) -> None:
+    """Has the server end every session but this one."""
+    connection = await asyncpg.connect(url)
+    await connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    await connection.close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://nobody@127.0.0.1:1/store",
+        "postgresql://nobody@/store?host=/nowhere",
+        "postgresql://nobody@256.256.256.256/store",
+        "postgresql://nobody@localhost:port/store",
+    ],
+)
+async def test_a_database_that_is_not_there_is_said_to_be(url: str) -> None:
+    store = open_store(url)
+    with pytest.raises(StoreUnavailable, match="cannot be"):
+        await store.open()
+    with pytest.raises(StoreUnavailable, match="not open"):
+        await store.ping()
+
+
+async def test_no_such_user_or_database(postgres_url: str) -> None:
+    for wrong in (postgres_url.replace("/store?", "/other?"), postgres_url.replace("postgres@", "stranger@")):
+        with pytest.raises(StoreUnavailable, match="does not exist"):
+            await PostgresStore(wrong).open()
+
+
+def test_a_url_that_names_no_store_does_not_show_what_may_be_a_password() -> None:
+    with pytest.raises(StoreUnavailable) as refused:
+        open_store("postgresq://user:marker@host/store")
+    assert "marker" not in str(refused.value)
+
+
+async def test_sessions_that_were_cut_are_opened_again(store: PostgresStore, postgres_url: str) -> None:
+    await asyncio.gather(*(store.ping() for _ in range(20)))
+    await cut(postgres_url)
+    refused = 0
+    for _ in range(12):  # those that were not noticed to be gone yet
+        try:
+            await store.ping()
+        except StoreUnavailable:
+            refused += 1
+    assert refused <= 8
+    await asyncio.gather(*(store.ping() for _ in range(20)))
+
+
+async def test_more_at_once_than_there_are_connections_take_turns(store: PostgresStore) -> None:
+    assert store.waiting() == 0
+    many = asyncio.gather(*(store.ping() for _ in range(200)))
+    await asyncio.sleep(0)
+    assert store.waiting() == 200
+    await many
+    assert store.waiting() == 0
+
+
+async def test_news_are_heard_at_once(store: PostgresStore, other: PostgresStore) -> None:
+    async def heard() -> None:
+        async with asyncio.timeout(10):
+            await store.news(60)
+
+    await asyncio.gather(store.news(0.05), store.news(0.05))  # now it listens
+    for publish in (
+        other.publish_catalog("v", b"{}", NOW),
+        other.pin("default", None, NOW),
+    ):
+        waiting = asyncio.create_task(heard())
+        await publish
+        await waiting
+
+
+async def test_news_are_waited_for_where_nothing_can_be_heard(
+    store: PostgresStore, other: PostgresStore, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server without LISTEN, and one that is gone and comes again."""
+
+    async def add_listener(*_: Any) -> None:
+        raise asyncpg.FeatureNotSupportedError("LISTEN")
+
+    monkeypatch.setattr(asyncpg.Connection, "add_listener", add_listener)
+    await store.news(0.05)
+    monkeypatch.undo()
+    await cut(postgres_url)
+    await store.news(0.05)
+    await store.news(0.05)
+    waiting = asyncio.create_task(store.news(60))
+    async with asyncio.timeout(10):
+        while not waiting.done():
+            await other.publish_catalog("v", b"{}", NOW)
+            await asyncio.sleep(0.01)
+
+
+async def leads(store: PostgresStore) -> bool:
+    try:
+        return await store.lead()
+    except StoreUnavailable:
+        return False
+
+
+async def test_a_learner_whose_session_is_cut_leads_no_more(
+    store: PostgresStore, other: PostgresStore, postgres_url: str
+) -> None:
+    assert await store.lead()
+    assert not await other.lead()
+    await cut(postgres_url)
+    async with asyncio.timeout(10):
+        while not await leads(other):
+            pass
+    assert not await leads(store)
+    assert not await store.lead()
+    assert await other.lead()
+
+
+async def test_what_meets_another_is_tried_again(
+    store: PostgresStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two transactions that wait for each other: one is undone by the server, and goes again."""
+    both = asyncio.Barrier(2)
+
+    def work(first: str, second: str) -> Any:
+        waited = False
+
+        async def take(connection: Any) -> None:
+            nonlocal waited
+            insert = "INSERT INTO pins VALUES ($1, '', 0) ON CONFLICT (lineage) DO UPDATE SET pinned_at = 1"
+            await connection.execute(insert, first)
+            if not waited:
+                waited = True
+                await both.wait()
+            await connection.execute(insert, second)
+
+        return store._transact(take)
+
+    with caplog.at_level(logging.INFO):
+        await asyncio.gather(work("a", "b"), work("b", "a"))
+    assert "met another" in caplog.text
+    assert await store.pins() == {"a": "", "b": ""}
+
+
+async def test_a_newer_schema_is_refused_and_an_older_server_too(postgres_url: str) -> None:
+    connection = await asyncpg.connect(postgres_url)
+    newer = migrations()[-1][0] + 1
+    try:
+        await connection.execute("INSERT INTO schema_migrations VALUES ($1, 'later', 0)", newer)
+        with pytest.raises(StoreUnavailable, match="newer release"):
+            await PostgresStore(postgres_url).open()
+    finally:
+        await connection.execute("DELETE FROM schema_migrations WHERE version = $1", newer)
+        await connection.close()
+
+    class Old:
+        async def fetchval(self, _: str) -> str:
+            return "130012"
+
+    with pytest.raises(StoreUnavailable, match="14 or newer"):
+        await migrate(Old())  # type: ignore[arg-type]
+
+
+async def test_many_processes_may_make_the_schema_at_once(postgres_url: str) -> None:
+    connection = await asyncpg.connect(postgres_url)
+    await connection.execute("CREATE DATABASE fresh")
+    fresh = postgres_url.replace("/store?", "/fresh?")
+    try:
+        stores = [PostgresStore(fresh) for _ in range(4)]
+        await asyncio.gather(*(store.open() for store in stores))
+        assert await stores[0].live_catalog() is None
+        await asyncio.gather(*(store.close() for store in stores))
+    finally:
+        await connection.execute("DROP DATABASE fresh WITH (FORCE)")
+        await connection.close()
+
+
+async def test_what_was_never_opened_may_be_closed() -> None:
+    await Connections("postgresql://nobody@/store").close()

@@ -20,12 +20,13 @@ from decision.messages import (
     DecisionReply,
     DecisionRequest,
     ExplanationReply,
+    Key,
     ReplayReply,
 )
 
 router = APIRouter(prefix="/v1", tags=["decisions"], route_class=StrictRoute)
 Parts = Annotated[Context, Depends(context_of)]
-DecisionId = Annotated[str, Path(max_length=256)]
+DecisionId = Annotated[Key, Path()]
 
 
 def _json(body: bytes) -> Response:

@@ -11,7 +11,7 @@ from arbitration.catalog.limits import Outcome
 from decision.api.body import StrictRoute
 from decision.api.decisions import Parts
 from decision.api.problems import documented
-from decision.messages import BudgetsReply, ControlGroupsReply, LiftReply
+from decision.messages import BudgetsReply, ControlGroupsReply, Key, LiftReply
 
 router = APIRouter(prefix="/v1/reports", tags=["reports"], route_class=StrictRoute)
 
@@ -37,9 +37,7 @@ async def lift(
         list[Outcome] | None,
         Query(description="What counts; repeat it for several. Default: what a channel rewards highest."),
     ] = None,
-    control_group: Annotated[
-        str | None, Query(max_length=256, description="Only this one. Default: all.")
-    ] = None,
+    control_group: Annotated[Key | None, Query(description="Only this one. Default: all.")] = None,
 ) -> Response:
     """What the machine brings over each control group, in customers with an outcome and in value, with
     intervals that hold however often it is looked at."""

@@ -14,6 +14,7 @@ from decision.api.problems import documented
 from decision.messages import (
     ArmComparison,
     ComparisonReply,
+    Key,
     PinRequest,
     PolicyReply,
     PolicySnapshotsReply,
@@ -22,7 +23,7 @@ from decision.messages import (
 )
 
 router = APIRouter(prefix="/v1/snapshots", tags=["learning"], route_class=StrictRoute)
-Version = Annotated[str, Query(min_length=1, max_length=200)]
+Version = Annotated[Key, Query()]
 
 
 @router.get("", operation_id="listPolicies", responses=documented())

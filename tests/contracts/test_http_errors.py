@@ -55,6 +55,8 @@ CASES: list[tuple[str, str, str, Any, int, str]] = [
     ("null character", "POST", DECIDE, asking("a\0b"), 422, "customer_id"),
     ("control character", "POST", DECIDE, asking("a\x1bb"), 422, "customer_id"),
     ("null character in path", "PUT", "/v1/customers/a%00b", {}, 422, "customer_id"),
+    ("null in a decision's path", "GET", "/v1/decisions/a%00b", None, 422, "decision_id"),
+    ("null in a query", "GET", "/v1/reports/lift?control_group=a%00b", None, 422, "control_group"),
     ("null in an identity", "PUT", CUSTOMER, {"identities": [{"type": "c", "value": "\0"}]}, 422,
      "identities[0].value"),
     ("null in a text", "PUT", CUSTOMER, {"attributes": {"first_name": "a\0b"}}, 422, "attributes.first_name"),

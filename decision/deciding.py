@@ -96,7 +96,8 @@ class Deciding:
         self._metrics = metrics
 
     async def decide(self, request: DecisionRequest) -> bytes:
-        """The reply to one request, committed. Raises Rejected or StoreUnavailable, and then nothing was."""
+        """The reply to one request, committed. Raises Rejected, and then nothing was; StoreUnavailable, and
+        then it may have been."""
         (result,) = await self.decide_all([request])
         if isinstance(result, NextBestActionError):
             raise result
@@ -106,7 +107,8 @@ class Deciding:
         self, requests: Sequence[DecisionRequest | NextBestActionError]
     ) -> list[bytes | NextBestActionError]:
         """The replies to many, committed together. A request that fails does not touch its neighbours;
-        one that is an error already stays that error. Raises StoreUnavailable if none could be committed."""
+        one that is an error already stays that error. Raises StoreUnavailable where the store fails: some may
+        be committed then, and are found by their `request_id`."""
         began = perf_counter()
         about.set((None, None))
         made: dict[int, _Made] = {}

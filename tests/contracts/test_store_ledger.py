@@ -143,6 +143,17 @@ async def test_a_response_id_used_for_something_else_is_a_conflict(
     assert (await store.standing(["c-1"], NOW)).stops == ()
 
 
+async def test_a_response_that_is_refused_refuses_those_of_other_customers_too(store: Store) -> None:
+    await store.commit_decisions([decided("d-1"), decided("d-2", customer_id="c-2")])
+    await store.commit_responses([answered("e-1")])
+    of_another = replace(answered("e-1", customer_id="c-2"), decision_id="d-2")
+    for conflicting in (replace(answered("e-1"), value=99.0), replace(of_another, outcome="rejected")):
+        with pytest.raises(Conflict) as refused:
+            await store.commit_responses([of_another, answered("e-3"), conflicting])
+        assert refused.value.field == "[2].response_id"
+    assert (await store.history(["c-1", "c-2"], 9))[1] == [answered("e-1")]
+
+
 async def test_a_response_without_value(store: Store) -> None:
     await store.commit_decisions([decided("d-1")])
     given = replace(answered("e-1"), value=None)

@@ -290,6 +290,42 @@ class TestAClaimIsCommittedOnlyWhileItHolds:
         assert dict(fresh.holds) == {("p0", ""): NOW + 30 * DAY}  # of the other, now of both
         assert not await self.refused(store, made("d-1", limits=GAP, keys=keys, standing=fresh))
 
+    async def test_a_budget_that_is_not_taken_must_be_in_its_range_too(self, store: Store) -> None:
+        before = await store.standing(ME, NOW, NO_LIMITS, [BUDGET])
+        await store.commit_decisions([made("d-1", "a_1", keys=("c-2",), takes=(("a_1", BUDGET, 3),))])
+        assert await self.refused(store, made("d-2", standing=before, ranges={BUDGET: (0, 2)}))
+        assert not await self.refused(store, made("d-2", standing=before, ranges={BUDGET: (0, 3)}))
+
+    async def test_a_stranger_who_becomes_known_meanwhile_refuses_it(
+        self, store: Store, other: Store
+    ) -> None:
+        """Also as it was read, when nothing at all was recorded of either."""
+        keys = (pseudonym(MAIL),)
+        before = await store.standing(keys, NOW, GAP)
+        await other.put_customers([Customer("c-1", identities=(MAIL,))], NOW)
+        assert await self.refused(store, made("d-1", "a_1", limits=GAP, keys=keys, standing=before))
+        named = (await store.names("c-1")).keys
+        before = await store.standing(named, NOW, GAP)
+        await other.merge("c-2", [COOKIE], NOW)
+        await other.merge("c-1", [COOKIE], NOW)
+        assert await self.refused(store, made("d-1", "a_1", limits=GAP, keys=named, standing=before))
+
+    async def test_what_has_changed_since_it_was_read_refuses_it(self, store: Store, other: Store) -> None:
+        """A stop, a hold, a membership: each by another process, after the standing was read."""
+        inside = Membership("g", "2026", True, 0.5)
+        changes = [
+            (lambda: other.commit_responses([replace(answered("e"), stops=(Stop("group", "g", None),))]), ()),
+            (lambda: other.commit_decisions([made("d-8", "a_1", limits=GAP, standing=stopped)]), ()),
+            (lambda: other.commit_decisions([made("d-9", limits=GAP, joins=(inside,), standing=stopped)]),
+             (replace(inside, member=False),)),
+        ]  # fmt: skip
+        for n, (change, joins) in enumerate(changes):
+            before = await store.standing(ME, NOW, GAP)
+            stopped = before
+            await change()
+            stale = made(f"d-{n}", "a_1", limits=GAP, standing=before, joins=joins)
+            assert await self.refused(store, stale), n
+
     async def test_a_membership_found_otherwise_refuses_it(self, store: Store) -> None:
         inside, outside = (Membership("g", "2026", member, 0.5) for member in (True, False))
         assert not await self.refused(store, made("d-1", joins=(inside,)))

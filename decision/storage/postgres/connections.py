@@ -25,8 +25,8 @@ CHANNEL = "decision_news"
 """What is notified when there is another catalog, snapshot or pin."""
 _LEADER = 0x6E62_615F_6C65  # the advisory lock of the learner that leads, as `pg_locks` shows it
 _CONNECTIONS = 8
-# A decision waits for no longer than this, whatever the database is doing.
-_SECONDS = 5.0
+# How long anyone waits for a connection, and then for what is asked, whatever the database is doing.
+_WAIT_SECONDS, _SECONDS = 3.0, 5.0
 _CONNECT_SECONDS = 3.0
 _ATTEMPTS = 10
 _UPKEEP_SECONDS = 3600.0
@@ -72,14 +72,14 @@ class Connections:
         if self._pool is not None:
             return
         with unavailable("the database cannot be opened"):
-            connection = await self._connect(command_timeout=None)
+            connection = await self._connect()
             try:
                 await migrate(connection)
                 await keep_partitions(connection)
             finally:
                 await connection.close()
             self._pool = await asyncpg.create_pool(
-                connect=self._pooled, min_size=1, max_size=_CONNECTIONS, reset=_nothing
+                connect=self._pooled, min_size=0, max_size=_CONNECTIONS, reset=_nothing
             )
         self._upkeep = asyncio.create_task(self._keep_up(), name="partitions")
 
@@ -119,7 +119,7 @@ class Connections:
     async def _pooled(self, *_: Any, **more: Any) -> asyncpg.Connection[asyncpg.Record]:
         # The plan of a prepared statement is made once: with months of partitions, to plan takes longer than
         # to look one up.
-        connection = await self._connect(command_timeout=_SECONDS, **more)
+        connection = await self._connect(**more)
         await connection.execute("SET plan_cache_mode = force_generic_plan")
         return connection
 
@@ -131,11 +131,26 @@ class Connections:
         self._under_way += 1
         try:
             with unavailable():
-                async with self._pool.acquire(timeout=_SECONDS) as connection:
+                async with self._lent(self._pool) as connection:
                     yield connection
         finally:
             self._under_way -= 1
             self._over.set()
+
+    @asynccontextmanager
+    async def _lent(self, pool: asyncpg.Pool[asyncpg.Record]) -> AsyncIterator[Connection]:
+        """A connection that is cut when it takes too long, or when nobody waits for it any more: to have the
+        server cancel a query takes another connection, and for ever where the server does not answer."""
+        connection = await pool.acquire(timeout=_WAIT_SECONDS)
+        cutting = asyncio.get_running_loop().call_later(_SECONDS, connection.terminate)
+        try:
+            yield connection
+        except asyncio.CancelledError:
+            connection.terminate()
+            raise
+        finally:
+            cutting.cancel()
+            await pool.release(connection, timeout=_SECONDS)
 
     async def _read(self, sql: str, *given: Any) -> list[asyncpg.Record]:
         async with self._connected() as connection:
@@ -151,7 +166,7 @@ class Connections:
         if self._pool is None:
             raise StoreUnavailable("the store is not open")
         with unavailable():
-            connection = await self._connect(command_timeout=None)
+            connection = await self._connect()
             try:
                 yield connection
             finally:
@@ -193,13 +208,21 @@ class Connections:
             if self._apart is None or self._apart.is_closed():
                 self._leads = False
                 with unavailable():
-                    self._apart = await self._connect(command_timeout=_SECONDS)
-                    await self._alive(self._apart)
+                    connection = await self._connect(command_timeout=_SECONDS)
                     try:
-                        await self._apart.add_listener(CHANNEL, self._hear)
-                    except asyncpg.FeatureNotSupportedError:
-                        log.warning("this database has no LISTEN: news are looked for now and then")
+                        await self._alive(connection)
+                        await self._listen(connection)
+                    except BaseException:  # also where nobody waits any more: half of it is of no use
+                        connection.terminate()
+                        raise
+                self._apart = connection
             return self._apart
+
+    async def _listen(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        try:
+            await connection.add_listener(CHANNEL, self._hear)
+        except asyncpg.FeatureNotSupportedError:
+            log.warning("this database has no LISTEN: news are looked for now and then")
 
     async def _alive(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
         """Has the server notice within seconds that we are gone, so that a lock does not outlive its holder.

@@ -248,10 +248,9 @@ async def look_counted(
 async def take(
     connection: Connection, period: tuple[str, int], amount: int, reserved: int, within: tuple[int, int]
 ) -> bool:
-    """Takes of a budget what is used of it is within bounds (inclusive); whether it was."""
-    used = await connection.fetchval(_TAKE, *period, amount, reserved, *within)
-    fresh = used == amount  # it was 0, or nothing was recorded of it
-    return used is not None and (not fresh or within[0] <= 0 <= within[1])
+    """Takes of a budget, if what is used of it is within bounds (inclusive) or nothing is recorded of it;
+    whether it has."""
+    return await connection.fetchval(_TAKE, *period, amount, reserved, *within) is not None
 
 
 async def settle(connection: Connection, decision_id: str, treatment: str, state: str, at: int) -> bool:

@@ -11,8 +11,10 @@ from typing import Any
 
 import asyncpg
 import pytest
-from support import ANNA, Clock, Ids, Service, catalog_document, running
+from support import ANNA, NOW, Clock, Ids, Service, catalog_document, running
 
+from decision.storage.port import Customer, Identity, ResponseRecord, Stop
+from decision.storage.postgres.merges import lock, merge
 from decision.storage.postgres.store import PostgresStore
 
 # As docs/decisions/0017 has it: the column a table is distributed by, or None for a copy on every machine.
@@ -153,3 +155,25 @@ async def test_who_is_overtaken_takes_the_long_way_and_is_right(service: Service
     assert counters[0][0].count(",") > 8
     decisions, _ = await service.context.store.history(("anna",), 100)
     assert sum(b'"upgrade_agent"' in each.reply for each in decisions) == found[0].used
+
+
+async def test_who_is_merged_while_a_response_waits_is_locked_by_the_new_name(
+    service: Service, connection: Any
+) -> None:
+    """What the response changes must show to whoever decides for the survivor."""
+    mine, cookie = store(service), Identity("cookie", "bert")
+    await mine.put_customers([Customer("bert", identities=(cookie,))], NOW)
+    merging = connection.transaction()
+    await merging.start()
+    await lock(connection, ["bert"])
+    said = ResponseRecord("e-1", "d-1", "bert", "", "accepted", None, NOW, NOW, (Stop("group", "g", None),))
+    waiting = asyncio.create_task(mine.commit_responses([said]))
+    while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+        await asyncio.sleep(0.01)
+    names = await merge(connection, "anna", [cookie], 0)
+    revision = "SELECT revision FROM standings WHERE customer_id = 'anna'"
+    moved = await connection.fetchval(revision)
+    await merging.commit()
+    await waiting
+    assert Stop("group", "g", None) in (await mine.standing(names.keys, NOW)).stops
+    assert await connection.fetchval(revision) == moved + 1

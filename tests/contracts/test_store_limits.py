@@ -179,6 +179,12 @@ async def test_other_policies_are_counted_from_the_ledger(store: Store) -> None:
         assert await until(store, limits, now) == ({} if end is None else {("p0", ""): end})
 
 
+async def test_what_was_recorded_without_a_claim_counts_too(store: Store) -> None:
+    await store.put_customers([Customer("c-1", {"nps": 1})], NOW)
+    await store.commit_decisions([replace(made("d-1", "a_1"), claim=None)])
+    assert await until(store, GAP) == {("p0", ""): NOW + 30 * DAY}
+
+
 async def test_answers_move_what_is_counted(store: Store, other: Store) -> None:
     limits = counting({"gap": "9d", "on": "impression"}, {"gap": "30d", "unless": "accepted"})
     await store.commit_decisions([made("d-1", "a_1", limits=limits)])

@@ -215,3 +215,57 @@ async def test_many_processes_may_make_the_schema_at_once(postgres_url: str) -> 
 
 async def test_what_was_never_opened_may_be_closed() -> None:
     await Connections("postgresql://nobody@/store").close()
+
+
+async def test_a_database_that_is_read_only_refuses_writes_until_it_is_not(
+    store: PostgresStore, postgres_url: str
+) -> None:
+    """As a standby is, or one on whose disk somebody saves room."""
+    connection = await asyncpg.connect(postgres_url)
+    try:
+        await connection.execute("ALTER DATABASE store SET default_transaction_read_only = on")
+        await cut(postgres_url)
+        with pytest.raises(StoreUnavailable, match="read-only"):
+            await written(store)
+        assert await store.publications() == []
+    finally:
+        await connection.close()
+        connection = await asyncpg.connect(postgres_url)
+        await connection.execute("SET default_transaction_read_only = off")
+        await connection.execute("ALTER DATABASE store RESET default_transaction_read_only")
+        await connection.close()
+    await cut(postgres_url)
+    await written(store)
+    assert len(await store.publications()) == 1
+
+
+async def written(store: PostgresStore) -> None:
+    """Publishes, by a session that was opened after all others were cut."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                return await store.publish_catalog("v", b"{}", NOW)
+            except StoreUnavailable as error:
+                if "connection" not in str(error):
+                    raise
+
+
+async def test_a_query_that_takes_too_long_costs_its_connection_and_no_other(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("decision.storage.postgres.connections._SECONDS", 0.2)
+    with pytest.raises(StoreUnavailable):
+        async with asyncio.timeout(5):
+            await store._read("SELECT pg_sleep(60)")
+    await store.ping()
+
+
+async def test_who_does_not_wait_any_more_is_not_held_back(store: PostgresStore) -> None:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await store._read("SELECT pg_sleep(60)")
+    assert loop.time() - began < 2
+    await store.ping()
+    assert store.waiting() == 0

@@ -475,8 +475,8 @@ class Ledger(Protocol):
 
     async def prune(self, before: datetime) -> int:
         """Forgets the decisions of the months (UTC) that were over at `before`, and all that belongs to them:
-        responses, labels, reservations, requests; and the snapshots that no decision left was made with, but
-        for the live ones. How many decisions that were.
+        responses, labels, reservations, requests; and the snapshots of these months that no decision left was
+        made with, but for the live ones. How many decisions that were.
 
         What was learned stays learned, and stops, budgets and memberships stay.
         """

@@ -50,7 +50,9 @@ async def test_months_that_are_over_go_with_all_that_belongs_to_them(store: Stor
 
 async def test_snapshots_stay_that_are_live_or_that_something_was_decided_with(store: Store) -> None:
     for name in ("s1", "s2", "s3", "s4", "s5"):
-        await learn(store, [], [snapshot(name)], Cursor())
+        await learn(store, [], [replace(snapshot(name), created_at=JANUARY)], Cursor())
+    await learn(store, [], [replace(snapshot("s6"), created_at=FEBRUARY)], Cursor())
+    await learn(store, [], [replace(snapshot("s5"), created_at=JANUARY)], Cursor())
     await store.pin("renewal", "s3", NOW)
     await store.commit_decisions(
         [
@@ -59,7 +61,7 @@ async def test_snapshots_stay_that_are_live_or_that_something_was_decided_with(s
         ]
     )
     await store.prune(FEBRUARY)
-    assert {version for version, _ in await store.snapshots("renewal", 9)} == {"s2", "s3", "s5"}
+    assert {version for version, _ in await store.snapshots("renewal", 9)} == {"s2", "s3", "s5", "s6"}
 
 
 async def test_who_is_limited_stays_so(store: Store) -> None:

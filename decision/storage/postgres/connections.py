@@ -27,6 +27,8 @@ _LEADER = 0x6E62_615F_6C65  # the advisory lock of the learner that leads, as `p
 _CONNECTIONS = 8
 # How long anyone waits for a connection, and then for what is asked, whatever the database is doing.
 _WAIT_SECONDS, _SECONDS = 3.0, 5.0
+# What is large may take longer: a thousand take a second or two where nothing else is done.
+_SECONDS_PER_RECORD = 0.03
 _CONNECT_SECONDS = 3.0
 _ATTEMPTS = 10
 _UPKEEP_SECONDS = 3600.0
@@ -124,25 +126,27 @@ class Connections:
         return connection
 
     @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[Connection]:
-        """A connection of the pool. Raises StoreUnavailable, also for what fails within."""
+    async def _connected(self, records: int = 1) -> AsyncIterator[Connection]:
+        """A connection of the pool, for as long as so many records may take. Raises StoreUnavailable, also
+        for what fails within."""
         if self._pool is None:
             raise StoreUnavailable("the store is not open")
         self._under_way += 1
         try:
             with unavailable():
-                async with self._lent(self._pool) as connection:
+                seconds = _SECONDS + records * _SECONDS_PER_RECORD
+                async with self._lent(self._pool, seconds) as connection:
                     yield connection
         finally:
             self._under_way -= 1
             self._over.set()
 
     @asynccontextmanager
-    async def _lent(self, pool: asyncpg.Pool[asyncpg.Record]) -> AsyncIterator[Connection]:
+    async def _lent(self, pool: asyncpg.Pool[asyncpg.Record], seconds: float) -> AsyncIterator[Connection]:
         """A connection that is cut when it takes too long, or when nobody waits for it any more: to have the
         server cancel a query takes another connection, and for ever where the server does not answer."""
         connection = await pool.acquire(timeout=_WAIT_SECONDS)
-        cutting = asyncio.get_running_loop().call_later(_SECONDS, connection.terminate)
+        cutting = asyncio.get_running_loop().call_later(seconds, connection.terminate)
         try:
             yield connection
         except asyncio.CancelledError:
@@ -152,8 +156,8 @@ class Connections:
             cutting.cancel()
             await pool.release(connection, timeout=_SECONDS)
 
-    async def _read(self, sql: str, *given: Any) -> list[asyncpg.Record]:
-        async with self._connected() as connection:
+    async def _read(self, sql: str, *given: Any, records: int = 1) -> list[asyncpg.Record]:
+        async with self._connected(records) as connection:
             return await connection.fetch(sql, *given)
 
     async def _read_one(self, sql: str, *given: Any) -> asyncpg.Record | None:
@@ -176,11 +180,12 @@ class Connections:
         async with self._aside() as connection:
             return await connection.fetch(sql, *given)
 
-    async def _transact(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """The result of `work` in a transaction; again where it came into another's way. What it raises
-        undoes it. A connection that is lost during the commit leaves open whether it was made."""
+    async def _transact(self, work: Callable[[Connection], Awaitable[T]], records: int = 1) -> T:
+        """The result of `work` on so many records in a transaction; again where it came into another's way.
+        What it raises undoes it. A connection that is lost during the commit leaves open whether it was
+        made."""
         for attempt in range(_ATTEMPTS):
-            async with self._connected() as connection:
+            async with self._connected(records) as connection:
                 try:
                     async with connection.transaction():
                         return await work(connection)

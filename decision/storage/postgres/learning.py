@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _LABEL = "decision_id, treatment, outcomes, due_at"
 _SNAPSHOT = "version, lineage, created_at, content"
 _CHUNK = 500
+_PLACED_AT_ONCE = 20_000
 _ALWAYS = (-(2**62), 2**62)
 _LEARNED = f"""
     SELECT {_LABEL} FROM labels WHERE outcomes IS NOT NULL AND (decision_id, treatment) > ($1, $2)
@@ -113,8 +114,8 @@ class PostgresLearning(Connections):
         self, cursor: Cursor, limit: int
     ) -> tuple[list[DecisionRecord], list[ResponseRecord], Cursor]:
         await self._place()
-        decided = await self._read(_UNREAD_DECISIONS, cursor.decisions, limit)
-        answered = await self._read(_UNREAD_RESPONSES, cursor.responses, limit)
+        decided = await self._read(_UNREAD_DECISIONS, cursor.decisions, limit, records=limit)
+        answered = await self._read(_UNREAD_RESPONSES, cursor.responses, limit, records=limit)
         return (
             [rows.decision(tuple(row)[:-1]) for row in decided],
             [rows.response(tuple(row)[:-1]) for row in answered],
@@ -127,13 +128,14 @@ class PostgresLearning(Connections):
 
     async def _place(self) -> None:
         if await self._read("SELECT 1 FROM unread WHERE place IS NULL LIMIT 1"):
-            await self._transact(_place)
+            await self._transact(_place, _CHUNK)
 
     async def responses(self, decision_ids: Sequence[str]) -> list[ResponseRecord]:
         found = await self._read(
             f"SELECT {rows.RESPONSE} FROM responses WHERE decision_id = ANY($1)"
             " ORDER BY recorded_at, response_id",
             list(decision_ids),
+            records=len(decision_ids),
         )
         return [rows.response(tuple(row)) for row in found]
 
@@ -151,7 +153,9 @@ class PostgresLearning(Connections):
 
     async def labels(self, decision_ids: Sequence[str]) -> dict[tuple[str, str], Label]:
         found = await self._read(
-            f"SELECT {_LABEL} FROM labels WHERE decision_id = ANY($1)", list(decision_ids)
+            f"SELECT {_LABEL} FROM labels WHERE decision_id = ANY($1)",
+            list(decision_ids),
+            records=len(decision_ids),
         )
         return {(row[0], row[1]): rows.label(tuple(row)) for row in found}
 
@@ -168,7 +172,9 @@ class PostgresLearning(Connections):
         """In the order of (decision_id, treatment). Not one state: labels written meanwhile may be met."""
         last = ("", "")
         while True:
-            found = [rows.label(tuple(row)) for row in await self._read(_LEARNED, *last, _CHUNK)]
+            found = [
+                rows.label(tuple(row)) for row in await self._read(_LEARNED, *last, _CHUNK, records=_CHUNK)
+            ]
             decisions = await self._decisions({label.decision_id for label in found})
             for label in found:
                 last = (label.decision_id, label.treatment)
@@ -179,7 +185,7 @@ class PostgresLearning(Connections):
 
     async def _decisions(self, ids: Collection[str]) -> dict[str, DecisionRecord]:
         found = await self._read(
-            f"SELECT {rows.DECISION} FROM decisions WHERE decision_id = ANY($1)", list(ids)
+            f"SELECT {rows.DECISION} FROM decisions WHERE decision_id = ANY($1)", list(ids), records=len(ids)
         )
         return {row[0]: rows.decision(tuple(row)) for row in found}
 
@@ -193,7 +199,7 @@ class PostgresLearning(Connections):
         ]
         last = ""
         while True:
-            found = await self._read(_DECIDED, last, *window, _CHUNK)
+            found = await self._read(_DECIDED, last, *window, _CHUNK, records=_CHUNK)
             records = [rows.decision(tuple(row)) for row in found]
             labels: dict[str, list[Label]] = {record.decision_id: [] for record in records}
             for (decision_id, _), label in (await self.labels(list(labels))).items():
@@ -216,7 +222,7 @@ class PostgresLearning(Connections):
     ) -> Cursor:
         moved = replace(cursor, rounds=expected.rounds + 1)
         given = (tuple(labels), tuple(snapshots), moved, expected, tuple(lineages), tuple(unlearned))
-        await self._transact(partial(_commit, *given))
+        await self._transact(partial(_commit, *given), len(given[0]) + len(given[5]))
         return moved
 
 
@@ -226,7 +232,7 @@ async def _place(connection: Connection) -> None:
         "SELECT decisions_placed, responses_placed FROM learner_cursor FOR UPDATE"
     )
     assert placed is not None
-    kinds = [row[0] for row in await connection.fetch(_PLACE, *placed, 20_000)]
+    kinds = [row[0] for row in await connection.fetch(_PLACE, *placed, _PLACED_AT_ONCE)]
     await connection.execute(
         "UPDATE learner_cursor SET decisions_placed = decisions_placed + $1,"
         " responses_placed = responses_placed + $2",

@@ -66,10 +66,10 @@ class PostgresProfiles(Connections):
         return None if row is None else str(row[0])
 
     async def put_customers(self, customers: Sequence[Customer], at: datetime) -> None:
-        await self._transact(partial(_put, tuple(customers), rows.micros(at)))
+        await self._transact(partial(_put, tuple(customers), rows.micros(at)), len(customers))
 
     async def patch_customers(self, changes: Sequence[Change], at: datetime) -> list[Customer]:
-        return await self._transact(partial(_patch, tuple(changes), rows.micros(at)))
+        return await self._transact(partial(_patch, tuple(changes), rows.micros(at)), len(changes))
 
     async def merge(self, customer_id: str, identities: Sequence[Identity], at: datetime) -> Names:
         async def work(connection: Connection) -> Names:

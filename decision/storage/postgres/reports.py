@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
-from decision.storage import rows
-from decision.storage.port import BudgetPeriod, BudgetUse, Cohort, ControlGroupSize, OutcomeSums
+from decision.storage import counted, rows
+from decision.storage.port import BudgetUse, Cohort, ControlGroupSize
 from decision.storage.postgres.connections import Connections
 
 # Each customer once, by whatever names: what was found at the very first exposure.
@@ -99,15 +98,8 @@ class PostgresReports(Connections):
     """Implements `decision.storage.port.Reports`."""
 
     async def control_groups(self) -> list[ControlGroupSize]:
-        outcomes: dict[rows.Row, dict[str, int]] = defaultdict(dict)
-        for *group, outcome, customers in await self._read_aside(_OUTCOMES):
-            outcomes[tuple(group)][outcome] = customers
-        return [
-            ControlGroupSize(
-                name, since, member, customers, expected, variance, outcomes[name, since, member]
-            )
-            for name, since, member, customers, expected, variance in await self._read_aside(_SIZES)
-        ]
+        outcomes = await self._read_aside(_OUTCOMES)
+        return counted.sizes(map(tuple, await self._read_aside(_SIZES)), map(tuple, outcomes))
 
     async def cohorts(
         self,
@@ -116,27 +108,13 @@ class PostgresReports(Connections):
         outcomes: Collection[str] | None = None,
         control_group: str | None = None,
     ) -> list[Cohort]:
-        found: list[Cohort] = []
-        sums: dict[tuple[str, str], OutcomeSums] = {}
-        for name, since, share, member, dimension, of, count, first, second in await self._read_aside(
-            _COHORTS,
+        asked = (
             rows.micros(now),
             timedelta(days=days) // timedelta(microseconds=1),
             None if outcomes is None else sorted(outcomes),
             control_group,
-        ):
-            if dimension is None:  # the size of a cohort, which sorts before its outcomes
-                sums = {}
-                found.append(Cohort(name, since, share, member, count, int(first), sums))
-            else:
-                sums[dimension, of] = OutcomeSums(count, first, second)
-        return found
+        )
+        return counted.cohorts(map(tuple, await self._read_aside(_COHORTS, *asked)))
 
     async def budgets(self) -> list[BudgetUse]:
-        found = await self._read_aside(
-            "SELECT budget, begins, used, reserved FROM budgets ORDER BY budget, begins DESC"
-        )
-        return [
-            BudgetUse(BudgetPeriod(budget, rows.moment(begins) if begins else None), used, reserved)
-            for budget, begins, used, reserved in found
-        ]
+        return counted.budgets(map(tuple, await self._read_aside(counted.BUDGETS)))

@@ -72,7 +72,7 @@ _SITUATION = f"""
            LEFT JOIN standings ON standings.customer_id = keys.id
            LEFT JOIN customers ON customers.customer_id = keys.id AND known
 """
-_BY_ID = f"SELECT {rows.DECISION} FROM decisions WHERE decision_id = $1"
+BY_ID = f"SELECT {rows.DECISION} FROM decisions WHERE decision_id = $1"
 _KEEP = "UPDATE standings SET basis = $2, counters = $3 WHERE customer_id = $1"
 _LOCK_NAMED = f"""
     INSERT INTO standings (customer_id, revision, basis) SELECT {SURVIVOR}, 1, ''
@@ -162,7 +162,7 @@ class PostgresStanding(Connections):
         )
 
     async def decision(self, decision_id: str) -> DecisionRecord | None:
-        row = await self._read_one(_BY_ID, decision_id)
+        row = await self._read_one(BY_ID, decision_id)
         return None if row is None else rows.decision(tuple(row))
 
     async def release(self, now: datetime, limits: Limits, limit: int) -> int:

@@ -85,7 +85,7 @@ class SqliteLedger(SqliteStanding):
         month, pruned = rows.micros(month_of(before)), 0
         while some := await self._write(partial(_prune, month)):  # others write between
             pruned += some
-        await self._write(_prune_snapshots)
+        await self._write(partial(_prune_snapshots, month))
         return pruned
 
 
@@ -101,11 +101,12 @@ def _prune(month: int, connection: sqlite3.Connection) -> int:
     return len(found)
 
 
-def _prune_snapshots(connection: sqlite3.Connection) -> None:
+def _prune_snapshots(month: int, connection: sqlite3.Connection) -> None:
     connection.execute(
-        "DELETE FROM snapshots WHERE version NOT IN ("
+        "DELETE FROM snapshots WHERE created_at < ? AND version NOT IN ("
         " SELECT version FROM live_snapshots UNION ALL SELECT version FROM pins UNION ALL"
-        " SELECT value FROM (SELECT DISTINCT snapshots FROM decisions) AS used, json_each(used.snapshots))"
+        " SELECT value FROM (SELECT DISTINCT snapshots FROM decisions) AS used, json_each(used.snapshots))",
+        (month,),
     )
 
 

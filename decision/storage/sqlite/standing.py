@@ -12,6 +12,7 @@ import orjson
 
 from arbitration.contact import Limits, moment
 from decision.storage import rows
+from decision.storage.claims import holds_still as still
 from decision.storage.counting import basis
 from decision.storage.port import (
     NO_LIMITS,
@@ -110,15 +111,7 @@ def holds_still(connection: sqlite3.Connection, record: DecisionRecord, claim: C
         return connection.execute(sql, parameters).fetchall()
 
     found = _standing(read, claim.keys, now, claim.limits, claim.ranges)
-    recorded = {(each.control_group, each.since): each.member for each in found.memberships}
-    return (
-        _resting(found) == _resting(claim.standing)
-        and found.holds.keys() == claim.standing.holds.keys()
-        and all(least <= found.used[period] <= most for period, (least, most) in claim.ranges.items())
-        and all(
-            recorded.get((join.control_group, join.since), join.member) == join.member for join in claim.joins
-        )
-    )
+    return still(claim, found)
 
 
 def make_good(connection: sqlite3.Connection, record: DecisionRecord, claim: Claim) -> None:
@@ -246,7 +239,3 @@ def _used(read: Read, budgets: Collection[BudgetPeriod]) -> dict[BudgetPeriod, i
 
 def _period(period: BudgetPeriod) -> tuple[str, int]:
     return period.budget, 0 if period.begins is None else rows.micros(period.begins)
-
-
-def _resting(standing: Standing) -> set[tuple[str, str]]:
-    return {(stop.scope, stop.target) for stop in standing.stops}

@@ -1,0 +1,228 @@
+"""How decisions are committed in PostgreSQL: at once where nothing has changed, else with a lock.
+
+A decision alone is committed by one statement, which says all it takes. It is gated by the revision of the
+customer's row as it was read: where another was faster, or anything is in the way, nothing is written, and
+the decision takes the long way: the customer is locked, and what the decision rests on is compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+from decision.errors import Conflict
+from decision.storage import rows
+from decision.storage.claims import holds_still
+from decision.storage.counting import basis
+from decision.storage.port import BudgetPeriod, Claim, DecisionRecord
+from decision.storage.postgres.contacts import UNCOUNTED, Counted
+from decision.storage.postgres.standing import (
+    BY_ID,
+    UNBOUNDED,
+    Looked,
+    counters,
+    lock_one,
+    look_counted,
+    period_key,
+    take,
+)
+
+if TYPE_CHECKING:
+    from decision.storage.postgres.connections import Connection
+
+# All names of a customer that is locked: the one recorded under first, then as they were decided.
+_BY_REQUEST_OF_LOCKED = f"""
+    SELECT {rows.DECISION} FROM decisions WHERE (customer_id, decision_id) IN (
+        SELECT customer_id, decision_id FROM requests
+         WHERE request_id = $3 AND (customer_id IN ($1, $2)
+            OR customer_id IN (SELECT customer_id FROM merges WHERE survivor = $2))
+    ) ORDER BY customer_id <> $1, recorded_at LIMIT 1
+"""
+# $1: the customer, $2: the revision that was read, $3 and $4: its counters. Without a row, one is made.
+_GATE = {
+    False: """
+        UPDATE standings SET revision = revision + 1, basis = $3, counters = $4
+         WHERE customer_id = $1 AND revision = $2 AND {holds} RETURNING 1""",
+    True: """
+        INSERT INTO standings (customer_id, revision, basis, counters)
+        SELECT $1, $2::bigint + 1, $3, $4 WHERE {holds}
+            ON CONFLICT (customer_id) DO NOTHING RETURNING 1""",
+}
+_HOLDS = """
+    NOT EXISTS (SELECT 1 FROM requests WHERE customer_id = ANY($5) AND request_id = $8)
+    AND NOT EXISTS (SELECT 1 FROM unnest($18::text[], $19::bigint[], $20::bigint[], $21::bigint[])
+                                  AS within(budget, begins, least, most)
+                           LEFT JOIN budgets USING (budget, begins)
+                     WHERE coalesce(used, 0) NOT BETWEEN least AND most)
+"""
+_COMMIT = {
+    fresh: f"""
+    WITH gate AS ({gate.format(holds=_HOLDS)}),
+    made AS (
+        INSERT INTO decisions ({rows.DECISION})
+        SELECT $6, $7, $8, $9, $10::bigint, $11, $12, $13, $14, $15::bytea, $16::bytea, $17 FROM gate
+        RETURNING customer_id, decision_id, request_id, decided_at
+    ),
+    asked AS (
+        INSERT INTO requests SELECT customer_id, request_id, decision_id FROM made
+         WHERE request_id IS NOT NULL
+    ),
+    news AS (
+        INSERT INTO unread (customer_id, kind, id, decision_id)
+        SELECT customer_id, 'decision', decision_id, decision_id FROM made
+    ),
+    held AS (
+        INSERT INTO reservations
+        SELECT customer_id, decision_id, treatment, $22::bigint, budget, begins, amount, 'reserved', NULL
+          FROM made, unnest($23::text[], $24::text[], $25::bigint[], $26::bigint[])
+                     AS held(treatment, budget, begins, amount)
+    ),
+    joined AS (
+        INSERT INTO memberships SELECT $1, control_group, since, member, share, decided_at
+          FROM made, unnest($27::text[], $28::text[], $29::boolean[], $30::double precision[])
+                     AS joined(control_group, since, member, share)
+            ON CONFLICT DO NOTHING
+    )
+    SELECT 1 FROM made
+"""
+    for fresh, gate in _GATE.items()
+}
+
+
+class Overtaken(Exception):
+    """What is used of a budget has left its range: all of a transaction is undone."""
+
+
+async def commit_at_once(connection: Connection, record: DecisionRecord) -> bool:
+    """Commits a decision that rests on what `look` found, if nothing has changed since; whether it has.
+
+    Raises Overtaken, and asyncpg.UniqueViolationError where it, or an answer to its request, is there:
+    nothing was written then.
+    """
+    claim = record.claim
+    looked = None if claim is None or claim.standing is None else claim.standing.read
+    if claim is None or not isinstance(looked, Looked) or looked.names != len(claim.keys):
+        return False
+    counted = _moved(looked.counted, claim)
+    if not claim.takes:
+        return await _write(connection, record, claim.keys[0], looked.revision, counted)
+    async with connection.transaction():
+        if not await _write(connection, record, claim.keys[0], looked.revision, counted):
+            return False
+        await _take_all(connection, claim)
+    return True
+
+
+async def commit_in_turn(
+    records: Sequence[DecisionRecord], connection: Connection
+) -> list[DecisionRecord | None]:
+    """Those of one customer, in their order, in one transaction."""
+    key = records[0].customer_id if records[0].claim is None else records[0].claim.keys[0]
+    own, *_ = await lock_one(connection, key)
+    results: list[DecisionRecord | None] = []
+    for record in records:
+        # That a budget is taken shows only after the rest was written: then it alone is undone.
+        undone = (
+            connection.transaction() if record.claim is not None and record.claim.takes else nullcontext()
+        )
+        try:
+            async with undone:
+                results.append(await _commit_locked(connection, record, own))
+        except Overtaken:
+            results.append(None)
+    return results
+
+
+async def _commit_locked(connection: Connection, record: DecisionRecord, own: str) -> DecisionRecord | None:
+    if record.request_id is not None:
+        earlier = await connection.fetchrow(_BY_REQUEST_OF_LOCKED, record.customer_id, own, record.request_id)
+        if earlier is not None:
+            return rows.decision(tuple(earlier))
+    if (same := await connection.fetchrow(BY_ID, record.decision_id)) is not None:
+        return _the_same(record, rows.decision(tuple(same)))
+    revision, counted, names = await counters(connection, own)
+    claim = record.claim
+    if claim is not None:
+        known = (own, names) == (claim.keys[0], len(claim.keys))
+        if claim.standing is not None and not known:
+            return None
+        if known:
+            now = rows.micros(record.decided_at)
+            found, looked = await look_counted(connection, claim.keys, now, claim.limits, claim.ranges)
+            if claim.standing is not None and not holds_still(claim, found):
+                return None
+            counted = looked.counted
+        counted = _moved(counted, claim) if known else UNCOUNTED
+    elif record.mode == "live":
+        counted = UNCOUNTED
+    if not await _write(connection, record, own, revision, counted):
+        return None
+    if claim is not None:
+        await _take_all(connection, claim)
+    return record
+
+
+def _the_same(record: DecisionRecord, same: DecisionRecord) -> DecisionRecord:
+    if same != record:
+        raise Conflict("decision_id", f"decision {record.decision_id} is in the ledger with other content")
+    return same
+
+
+def _moved(counted: Counted, claim: Claim) -> Counted:
+    if not claim.limits.limits or counted.basis != basis(claim.limits, len(claim.keys)):
+        return UNCOUNTED  # the next decision counts them
+    return counted.moved(claim.limits, None, claim.contact)
+
+
+async def _write(
+    connection: Connection, record: DecisionRecord, own: str, revision: int, counted: Counted
+) -> bool:
+    """Writes a decision with all it takes but budgets, if the customer's row is at `revision`, the request
+    was not answered, and what is used of budgets is in its ranges; whether it was so."""
+    claim = record.claim
+    ranges = {} if claim is None or claim.standing is None else claim.ranges
+    taken = {} if claim is None else {name: (period_key(of), amount) for name, of, amount in claim.takes}
+    due_at = None if claim is None else rows.optional_micros(claim.due_at)
+    held = [] if claim is None or due_at is None else [each.treatment for each in claim.contact.items]
+    joins = () if claim is None else claim.joins
+    periods = [period_key(period) for period in ranges]
+    budgets = [taken.get(treatment, ((None, None), 0)) for treatment in held]
+    return bool(
+        await connection.fetchval(
+            _COMMIT[revision == 0],
+            own,
+            revision,
+            counted.basis,
+            counted.text(),
+            [record.customer_id] if claim is None else list(claim.keys),
+            *rows.decision_row(record),
+            [budget for budget, _ in periods],
+            [begins for _, begins in periods],
+            [least for least, _ in ranges.values()],
+            [most for _, most in ranges.values()],
+            due_at,
+            held,
+            [budget for (budget, _), _ in budgets],
+            [begins for (_, begins), _ in budgets],
+            [amount for _, amount in budgets],
+            [join.control_group for join in joins],
+            [join.since for join in joins],
+            [join.member for join in joins],
+            [join.share for join in joins],
+        )
+    )
+
+
+async def _take_all(connection: Connection, claim: Claim) -> None:
+    """Takes what a decision takes of budgets. Raises Overtaken where one has left its range."""
+    amounts: dict[BudgetPeriod, int] = {}
+    for _, period, amount in claim.takes:
+        amounts[period] = amounts.get(period, 0) + amount
+    ranges = {} if claim.standing is None else claim.ranges
+    # In one order, so that two decisions never wait for each other; and last, as others wait for these rows.
+    for period, amount in sorted(amounts.items(), key=lambda item: period_key(item[0])):
+        reserved = amount if claim.due_at is not None else 0
+        within = ranges.get(period, UNBOUNDED)
+        if not await take(connection, period_key(period), amount, reserved, within):
+            raise Overtaken

@@ -1,0 +1,93 @@
+"""How responses are committed in PostgreSQL: those of one customer in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from arbitration.contact import Limits
+from decision.errors import Conflict
+from decision.storage import rows
+from decision.storage.counting import answered, basis
+from decision.storage.port import ResponseRecord
+from decision.storage.postgres.contacts import UNCOUNTED, Counted, contact
+from decision.storage.postgres.standing import UNBOUNDED, keep, lock_one, take
+
+if TYPE_CHECKING:
+    from decision.storage.postgres.connections import Connection
+
+# With an answer, what the item had reserved becomes firm; who has answered nothing has not.
+_RESPOND = f"""
+    WITH made AS (
+        INSERT INTO responses ({rows.RESPONSE}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        RETURNING customer_id, response_id, decision_id
+    ),
+    stopped AS (
+        INSERT INTO stops SELECT customer_id, scope, target, until
+          FROM made, unnest($10::text[], $11::text[], $12::bigint[]) AS stopped(scope, target, until)
+            ON CONFLICT (customer_id, scope, target) DO UPDATE SET until = CASE
+                WHEN stops.until IS NOT NULL AND excluded.until IS NOT NULL
+                THEN greatest(stops.until, excluded.until) END
+    ),
+    news AS (
+        INSERT INTO unread (customer_id, kind, id, decision_id)
+        SELECT customer_id, 'response', response_id, decision_id FROM made
+    )
+    UPDATE reservations SET state = 'firm', settled_at = $8
+     WHERE decision_id = $2 AND treatment = $4 AND state = 'reserved' AND $5 <> 'no_response'
+    RETURNING budget, begins, amount
+"""
+SAID = "SELECT decision_id, treatment, outcome, value, corrects FROM responses"
+
+
+async def commit_responses(
+    group: Sequence[tuple[int, ResponseRecord]], limits: Limits, connection: Connection
+) -> dict[int, bool]:
+    """Those of one customer, in their order, in one transaction."""
+    own, counted, names = await lock_one(connection, group[0][1].customer_id)
+    if counted.basis != basis(limits, names):
+        counted = UNCOUNTED  # by other limits: the next decision counts them
+    new = {}
+    for number, record in group:
+        known = await connection.fetchrow(
+            f"{SAID} WHERE customer_id = $1 AND response_id = $2", record.customer_id, record.response_id
+        )
+        new[number] = known is None
+        if known is None:
+            counted = await _take_in(connection, record, counted, limits)
+        elif tuple(known) != content_of(record):
+            raise conflict(number, record)
+    if any(new.values()):
+        await keep(connection, own, counted)
+    return new
+
+
+async def _take_in(
+    connection: Connection, record: ResponseRecord, counted: Counted, limits: Limits
+) -> Counted:
+    before = None if counted is UNCOUNTED else await contact(connection, record.decision_id)
+    stops = {(stop.scope, stop.target): rows.optional_micros(stop.until) for stop in record.stops}
+    row = rows.response_row(record)
+    settled = await connection.fetchrow(
+        _RESPOND,
+        *row,
+        [scope for scope, _ in stops],
+        [target for _, target in stops],
+        list(stops.values()),
+    )
+    if settled is not None and settled[0] is not None:
+        budget, begins, amount = settled
+        await take(connection, (budget, begins), 0, -amount, UNBOUNDED)
+    if before is None:
+        return UNCOUNTED
+    said = (record.treatment, record.outcome, *row[6:8])
+    return counted.moved(limits, before, answered(before, said, settled=settled is not None))
+
+
+def content_of(record: ResponseRecord) -> rows.Row:
+    return (record.decision_id, record.treatment, record.outcome, record.value, record.corrects)
+
+
+def conflict(number: int, record: ResponseRecord) -> Conflict:
+    message = f"response {record.response_id} was used before for something else"
+    return Conflict(f"[{number}].response_id", message)

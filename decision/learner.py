@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 
 BATCH = 5_000
 _LONGEST_PAUSE = 60.0
+_REMEMBERED = 16  # catalogs
 # The longest pause between two looks whether the learner that leads is gone, or the store is there again.
 _STANDBY = 1.0
 # What was learned fades in steps of 1.1 %, each of them a new snapshot.
@@ -287,12 +288,15 @@ class Learner:
         return state
 
     async def _catalog(self, version: str) -> CompiledCatalog:
-        if version not in self._catalogs:
+        catalog = self._catalogs.pop(version, None)
+        if catalog is None:
             document = await self._store.catalog(version)
             assert document is not None, version
-            loaded = await asyncio.to_thread(load_published, version, document)
-            self._catalogs[version] = loaded.compiled
-        return self._catalogs[version]
+            catalog = (await asyncio.to_thread(load_published, version, document)).compiled
+        self._catalogs[version] = catalog  # the one used last is the last
+        while len(self._catalogs) > _REMEMBERED:
+            del self._catalogs[next(iter(self._catalogs))]
+        return catalog
 
 
 Seen = dict[str, Inputs]

@@ -89,7 +89,7 @@ def build(
     )
 
 
-def context_of(request: Request) -> Context:
-    """The parts, for a route (FastAPI dependency)."""
+async def context_of(request: Request) -> Context:
+    """The parts, for a route (FastAPI dependency; were it no coroutine, it would be called in a thread)."""
     context: Context = request.app.state.context
     return context

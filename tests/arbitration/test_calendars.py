@@ -159,7 +159,7 @@ def test_periods_are_those_that_a_scan_finds(period: str, where_when: tuple[str,
     assert all(instant.tzinfo is UTC for instant in found)
 
 
-@settings(max_examples=250, deadline=None, derandomize=True)
+@settings(max_examples=120, deadline=None, derandomize=True)
 @given(moments(), st.sampled_from(list(PERIODS)))
 def test_periods_partition_time(where_when: tuple[str, datetime], period: str) -> None:
     place, moment = ZoneInfo(where_when[0]), where_when[1]
@@ -283,7 +283,7 @@ FREETOWN = ("Africa/Freetown", at("1939-08-31T12:00Z"))
 NIGHTS_AND_SUNDAY = [hours("21:00", "08:00"), hours("00:00", "24:00", "sun")]
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=80, deadline=None, derandomize=True)
 @given(RULES, moments())
 @example(NIGHTS_AND_SUNDAY, ("Europe/Amsterdam", at("2026-03-28T23:15:31.000001Z")))
 @example(NIGHTS_AND_SUNDAY, ("Pacific/Apia", at("2011-12-30T09:00Z")))
@@ -299,7 +299,7 @@ def test_quiet_lasts_until_a_scan_says_it_ends(
     assert until is None or until.tzinfo is UTC
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=80, deadline=None, derandomize=True)
 @given(INTERVALS, st.data())
 def test_a_night_whose_end_the_clock_touches(times: tuple[str, str], data: st.DataObject) -> None:
     name = data.draw(st.sampled_from([name for name in ZONES if changes(name)]))

@@ -386,3 +386,12 @@ async def test_a_policy_that_comes_back_is_learned_again(service: Service, store
     await service.publish(document)
     await finish(Learner(store, service.clock))  # a new process, which knows nothing of what went before
     assert counts((await states(store))["plain"]) == {"check_agent": (2, 1.0)}
+
+
+async def test_catalogs_of_long_ago_are_not_held_for_ever(service: Service, store: SqliteStore) -> None:
+    learner = Learner(store, service.clock)
+    versions = [await service.publish(catalog_document() | {"name": f"of {day}"}) for day in range(20)]
+    for version in [*versions, versions[-16], *versions[-3:], versions[0]]:
+        assert (await learner._catalog(version)).version == version
+    kept = list(learner._catalogs)
+    assert kept == [*versions[-14:-3], versions[-16], *versions[-3:], versions[0]]

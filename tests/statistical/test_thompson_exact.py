@@ -103,7 +103,7 @@ def test_identical_arms_share_alike(count: int, mean: float, sd: float) -> None:
     )
 
 
-@pytest.mark.parametrize("count", [100, 300, 1000])
+@pytest.mark.parametrize("count", [100, 300, pytest.param(1000, marks=pytest.mark.long)])
 def test_many_arms(count: int) -> None:
     rng = np.random.default_rng(count)
     mean, sd = rng.normal(0.1, 0.05, count), 10 ** rng.uniform(-4, -0.5, count)

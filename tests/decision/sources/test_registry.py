@@ -122,7 +122,13 @@ async def test_one_that_cannot_be_made_is_none_and_keeps_no_other_from_being_ser
 
 async def test_closing_can_be_repeated_and_leaves_nothing_open() -> None:
     held = sources()
-    sql = {"id": "db", "kind": "sql", "query": "SELECT 1 AS db_value WHERE :customer_id <> ''"}
+    # However busy the machine is: what is loaded first may take a while.
+    sql = {
+        "id": "db",
+        "kind": "sql",
+        "query": "SELECT 1 AS db_value WHERE :customer_id <> ''",
+        "timeout": "20s",
+    }
     found = held.of(compiled(http("crm"), sql))
     database = found["db"]
     assert database is not None

@@ -26,7 +26,8 @@ from storage import busy, keep, machine
 
 from arbitration.catalog.problems import Source
 from arbitration.contact import Contact, Limits, Shown, micros
-from decision.api.context import build, new_id, utc_now
+from decision.api.context import build
+from decision.clock import new_id, utc_now
 from decision.messages import DecisionRequest, ResponseMessage
 from decision.publishing import check_document
 from decision.storage.port import Claim, DecisionRecord

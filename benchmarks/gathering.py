@@ -28,7 +28,8 @@ from storage import busy, keep, machine, quantile
 
 from arbitration.catalog.problems import Source
 from decision.api import context
-from decision.api.context import Context, build, utc_now
+from decision.api.context import Context, build
+from decision.clock import utc_now
 from decision.gathering import Gathered, Gatherer
 from decision.messages import DecisionRequest
 from decision.publishing import check_document, check_path

@@ -33,7 +33,8 @@ from arbitration.catalog.compile import CompiledCatalog
 from arbitration.catalog.problems import Source
 from arbitration.policy.state import State
 from arbitration.snapshot import fingerprint, lineage
-from decision.api.context import Context, build, utc_now
+from decision.api.context import Context, build
+from decision.clock import utc_now
 from decision.demo.world import simulate_customers, visit
 from decision.importing import Importer, replacing
 from decision.messages import DecisionRequest

@@ -24,7 +24,7 @@ from pathlib import Path
 import orjson
 import uvloop
 
-from decision.api.context import new_id
+from decision.clock import new_id
 from decision.storage.port import Customer, DecisionRecord, Identity, ResponseRecord, Stop
 from decision.storage.sqlite.store import SqliteStore
 

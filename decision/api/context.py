@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from fastapi import Request
-from uuid_utils import uuid7
 
 from decision.api.watching import Watching
+from decision.clock import new_id, utc_now
 from decision.deciding import Deciding
 from decision.gathering import Gatherer
 from decision.live import Live
@@ -26,16 +26,6 @@ from decision.storage.port import Store
 
 TIMEOUT_MS = 150
 """The time of a request that names none, unless the service is told otherwise."""
-
-
-def utc_now() -> datetime:
-    """The clock of the service: aware UTC."""
-    return datetime.now(UTC)
-
-
-def new_id() -> str:
-    """A fresh UUIDv7: sortable by time, 74 random bits."""
-    return str(uuid7())
 
 
 @dataclass(frozen=True, slots=True)

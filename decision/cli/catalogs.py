@@ -38,7 +38,7 @@ def publish(
 
 
 async def _publish(url: str, version: str, document: bytes) -> None:
-    from decision.api.context import utc_now
+    from decision.clock import utc_now
     from decision.settings import opened
 
     async with opened(url) as store:

@@ -20,7 +20,7 @@ def prune(
 
 
 async def _prune(url: str, before: str) -> int:
-    from decision.api.context import utc_now
+    from decision.clock import utc_now
     from decision.retention import prune
     from decision.settings import opened
 

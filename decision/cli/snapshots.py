@@ -25,7 +25,7 @@ Version = Annotated[str, typer.Argument(help="A snapshot's version.")]
 
 @asynccontextmanager
 async def _pinning(url: str) -> AsyncIterator[Pinning]:
-    from decision.api.context import utc_now
+    from decision.clock import utc_now
     from decision.live import Live
     from decision.pinning import Pinning
     from decision.settings import opened, signing_key

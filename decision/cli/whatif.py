@@ -99,7 +99,7 @@ async def _evaluate(
 def _options(
     since: datetime | None, until: datetime | None, limit: int | None, examples: int, estimator: EstimatorName
 ) -> Options:
-    from decision.api.context import utc_now
+    from decision.clock import utc_now
     from decision.settings import signing_key
     from decision.whatif.running import Options
 

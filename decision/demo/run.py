@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.progress import track
 
 from arbitration.catalog.problems import Source
-from decision.api.context import utc_now
+from decision.clock import utc_now
 from decision.demo.client import CallFailed, Client
 from decision.demo.learning import Learning
 from decision.demo.screen import FRAMES_A_SECOND, Screen, say

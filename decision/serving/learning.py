@@ -8,7 +8,7 @@ import signal
 import uvloop
 
 from decision import exposition
-from decision.api.context import utc_now
+from decision.clock import utc_now
 from decision.learner import Learner
 from decision.metrics import LearnerMetrics
 from decision.serving.tether import say_ready, when_gone

@@ -12,7 +12,7 @@ from clusters import Cluster, cluster
 from ledgers import Database, Made, PostgresDatabase, SqliteDatabase
 
 from arbitration.catalog.problems import Source
-from decision.api.context import utc_now
+from decision.clock import utc_now
 from decision.publishing import check_document
 from decision.settings import opened
 

@@ -18,7 +18,7 @@ from clusters import Cluster
 from test_limits import SEEN, Ledger, Shown
 
 from arbitration.policy.state import State
-from decision.api.context import utc_now
+from decision.clock import utc_now
 from decision.learner import Learner
 from decision.settings import opened
 from decision.storage.port import Store

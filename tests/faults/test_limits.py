@@ -31,7 +31,7 @@ import pytest
 from httpx_aiohttp import HttpxAiohttpClient
 
 from arbitration.catalog.problems import Source
-from decision.api.context import utc_now
+from decision.clock import utc_now
 from decision.publishing import check_document
 from decision.settings import opened
 

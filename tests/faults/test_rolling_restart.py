@@ -13,7 +13,7 @@ from service import PROC, Service, serving, until
 from support import catalog_document
 
 from arbitration.catalog.problems import Source
-from decision.api.context import utc_now
+from decision.clock import utc_now
 from decision.publishing import check_document
 from decision.settings import opened
 from decision.storage.port import Cursor

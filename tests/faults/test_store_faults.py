@@ -30,7 +30,7 @@ from service import PROC, Service, serving, until
 from support import asking, catalog_document
 
 from arbitration.catalog.problems import Source
-from decision.api.context import utc_now
+from decision.clock import utc_now
 from decision.errors import StoreUnavailable
 from decision.publishing import check_document
 from decision.settings import open_store, opened

@@ -1,4 +1,5 @@
-"""One request from the door to the ledger: check, gather, decide, commit, reply."""
+"""One request from the door to the ledger: check, gather, decide, commit, reply. In one file, as it is the
+one path that every decision takes."""
 
 from __future__ import annotations
 
@@ -242,7 +243,7 @@ class Deciding:
             fresh = await self._prepare(prepared.request)
             return replace(fresh, attempts=attempts) if isinstance(fresh, _Made) else fresh
         standing = None if situation is None else situation.standing
-        degraded = prepared.known.degraded
+        degraded = prepared.known.degraded if situation else (*prepared.known.degraded, *subject.degraded)
         if standing is not None and attempts == _ATTEMPTS:
             standing = None
             degraded = (*degraded, "limits:contended")

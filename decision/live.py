@@ -187,12 +187,13 @@ class Live:
     async def _watch(self) -> None:
         faults = FaultLog(log, "the newest catalog or snapshot is not loaded; the old one keeps serving")
         while True:
-            await self._store.news(self._poll_seconds)
             try:
+                await self._store.news(self._poll_seconds)
                 await self.refresh()
                 faults.well()
             except Exception as error:  # noqa: BLE001  # the watch must outlive whatever it meets
                 faults.fault(error)
+                await asyncio.sleep(self._poll_seconds)
 
 
 def _remember(cache: OrderedDict[K, V], key: K, value: V) -> None:

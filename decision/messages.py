@@ -18,7 +18,6 @@ from pydantic import (
 from pydantic import model_validator as validator
 
 from arbitration.catalog.limits import Behaviour, Outcome
-from arbitration.facts import MAX_STRING
 
 
 class Message(BaseModel):
@@ -60,9 +59,7 @@ class IdentityMessage(Message):
     """A name under which a customer is known elsewhere."""
 
     type: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
-    value: Annotated[
-        str, StringConstraints(min_length=1, max_length=MAX_STRING, pattern=r"^[^\x00-\x1f\x7f]+$")
-    ]
+    value: Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
 class PlacementRequest(Message):

@@ -18,7 +18,25 @@ from arbitration.screening import NoAction
 from decision.errors import Rejected, StoreUnavailable
 from decision.exposition import SLOT, exposed
 
-_BUCKETS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
+_BUCKETS = (
+    0.0005,
+    0.001,
+    0.002,
+    0.003,
+    0.005,
+    0.0075,
+    0.01,
+    0.02,
+    0.05,
+    0.1,
+    0.15,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+)
 _STAGE_BUCKETS = (0.0001, 0.00025, *_BUCKETS)
 
 RESULTS = ("answered", "repeated", "rejected", "unavailable", "failed")

@@ -25,9 +25,8 @@ def open_store(url: str) -> Store:
 
         return PostgresStore(url)
     # What was meant as a password must not be shown.
-    raise StoreUnavailable(
-        f"'{scheme}:…' names no store; write sqlite:PATH or postgresql://USER@HOST/DATABASE"
-    )
+    shown = f"{scheme}:…" if rest else url
+    raise StoreUnavailable(f"'{shown}' names no store; write sqlite:PATH or postgresql://USER@HOST/DATABASE")
 
 
 def signing_key() -> bytes:

@@ -64,7 +64,7 @@ def problem_of(error: NextBestActionError) -> dict[str, Any]:
         return problem(503, "store_busy", "The store does not keep up; nothing was written.")
     if isinstance(error, StoreUnavailable):
         _unavailable.fault(error)
-        return problem(503, "store_unavailable", "The store is unavailable; nothing was written.")
+        return problem(503, "store_unavailable", "The store is unavailable; ask again, with the same ids.")
     log.error("unexpected", exc_info=error)
     return problem(500, "internal", "Something went wrong here; it was logged.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 from arbitration.errors import NextBestActionError
@@ -39,5 +40,8 @@ def main() -> None:
             )
         raise SystemExit(1) from None
     except NextBestActionError as error:
-        complaints.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        if os.environ.get(logs.FORMAT) == "json":  # who reads the log must not miss its last line
+            logging.getLogger("decision.cli").critical("%s", error)
+        else:
+            complaints.print(str(error), markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(1) from None

@@ -21,7 +21,12 @@ complaints = Console(stderr=True)
 
 CatalogPath = Annotated[Path, typer.Argument(help="A directory of YAML files, or one document.")]
 StoreUrl = Annotated[
-    str, typer.Option("--store", envvar="DECISION_STORE", help="Where everything is kept: sqlite:PATH")
+    str,
+    typer.Option(
+        "--store",
+        envvar="DECISION_STORE",
+        help="Where everything is kept: sqlite:PATH or postgresql://USER@HOST/DATABASE",
+    ),
 ]
 Interval = Annotated[float, typer.Option(help="Seconds between two rounds of learning.", min=0.05)]
 LogFormat = Annotated[Literal["text", "json"], typer.Option(envvar=FORMAT, help="How log lines are written.")]

@@ -35,7 +35,7 @@ TimeoutMs = Annotated[
 def serve(
     store: StoreUrl = DEFAULT_STORE,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8000,
     workers: Annotated[int, typer.Option(help="How many processes answer.", min=1)] = 1,
     learner: Annotated[bool, typer.Option(help="Run the learner beside the API.")] = True,
     interval: Interval = 1.0,
@@ -79,7 +79,7 @@ def learn(
     interval: Interval = 1.0,
     metrics_host: Annotated[str, typer.Option(help="Address to answer scrapes on.")] = "127.0.0.1",
     metrics_port: Annotated[
-        int | None, typer.Option(help="Port to answer scrapes on [default: none].")
+        int | None, typer.Option(help="Port to answer scrapes on [default: none].", min=1, max=65535)
     ] = None,
     log_format: LogFormat = "text",
     attached: Annotated[bool, typer.Option(hidden=True, help="End when the supervisor does.")] = False,
@@ -97,7 +97,7 @@ def demo(
         float | None, typer.Option(help="End after so many seconds of visits [default: at Ctrl-C].", min=1)
     ] = None,
     customers: Annotated[int, typer.Option(help="How many customers to simulate.", min=1)] = 5_000,
-    port: Annotated[int, typer.Option(help="Port to serve on.")] = 8000,
+    port: Annotated[int, typer.Option(help="Port to serve on.", min=1, max=65535)] = 8000,
     seed: Annotated[int, typer.Option(help="Of customers, visits and what they like.", min=0)] = 7,
     catalog: Annotated[
         Path | None, typer.Option(help="The telco catalog, or a changed copy [default: examples/telco].")

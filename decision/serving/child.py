@@ -31,13 +31,17 @@ class Child:
         with theirs:
             ours.setblocking(False)
             # A session of its own: Ctrl-C reaches the supervisor alone, which then ends all in order.
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=theirs.fileno(),
-                pass_fds=descriptors,
-                env={**os.environ, **environment},
-                start_new_session=True,
-            )
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *command,
+                    stdin=theirs.fileno(),
+                    pass_fds=descriptors,
+                    env={**os.environ, **environment},
+                    start_new_session=True,
+                )
+            except OSError:
+                ours.close()
+                raise
         return cls(name, process, ours)
 
     @property

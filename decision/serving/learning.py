@@ -22,7 +22,11 @@ def learn(
     StoreUnavailable where the store cannot be opened."""
     metrics = LearnerMetrics()
     if metrics_port is not None:
-        exposition.serve(metrics.registry, metrics_host, metrics_port)
+        try:
+            exposition.serve(metrics.registry, metrics_host, metrics_port)
+        except OSError as error:
+            where = f"{metrics_host}:{metrics_port}"
+            raise SystemExit(f"cannot answer scrapes on {where}: {error.strerror}") from None
     uvloop.run(_learn(store_url, interval, metrics, attached=attached))
 
 

@@ -54,7 +54,11 @@ class Post:
     async def relieve(self) -> bool:
         """Replaces the process once its successor is ready; False where that does not get ready, and all
         stays as it is."""
-        successor = await self._start(self.name)
+        try:
+            successor = await self._start(self.name)
+        except OSError:
+            log.exception("a new %s cannot be started; the old one stays", self.name)
+            return False
         try:
             async with asyncio.timeout(READY_SECONDS):
                 ready = await successor.ready()

@@ -108,7 +108,11 @@ class Supervisor:
 
     async def _started(self, name: str, command: Sequence[str], descriptors: Sequence[int]) -> Child:
         slot = self._slots.take()
-        child = await Child.start(name, command, descriptors, self._slots.environment(slot))
+        try:
+            child = await Child.start(name, command, descriptors, self._slots.environment(slot))
+        except OSError:
+            self._slots.free(slot)
+            raise
         self._children.add(child)
         task = asyncio.create_task(self._reap(child, slot))
         self._reaping.add(task)

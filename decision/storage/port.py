@@ -478,7 +478,9 @@ class Ledger(Protocol):
         responses, labels, reservations, requests; and the snapshots of these months that no decision left was
         made with, but for the live ones. How many decisions that were.
 
-        What was learned stays learned, and stops, budgets and memberships stay.
+        What was learned stays learned, and stops, budgets and memberships stay. Raises Conflict (field
+        `before`), and forgets no more, where the learner has not read all of them, or not unlearned those of
+        erased customers.
         """
 
 

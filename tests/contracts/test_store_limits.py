@@ -142,6 +142,16 @@ async def test_stops_are_those_in_force_each_once_with_the_later_end(store: Stor
     assert found == expected
 
 
+async def test_of_two_stops_that_one_response_brings_the_later_end_wins(store: Store) -> None:
+    await store.commit_decisions([made("d-1", "a_1")])
+    ends = (NOW + 2 * DAY, NOW + DAY), (NOW + DAY, NOW + 2 * DAY), (None, NOW + DAY), (NOW + DAY, None)
+    for n, (one, two) in enumerate(ends):
+        stops = (Stop("group", f"g{n}", one), Stop("group", f"g{n}", two))
+        await store.commit_responses([replace(answered(f"e-{n}"), stops=stops)])
+    found = {stop.target: stop.until for stop in (await store.standing(ME, NOW)).stops}
+    assert found == {"g0": NOW + 2 * DAY, "g1": NOW + 2 * DAY, "g2": None, "g3": None}
+
+
 async def test_a_contact_counts_from_the_commit_on_in_every_process(store: Store, other: Store) -> None:
     assert await until(store, GAP) == {}
     assert None not in await store.commit_decisions([made("d-1", "a_1", "b_1", limits=GAP)])

@@ -411,3 +411,14 @@ async def test_of_requests_from_before_a_merge_a_records_own_comes_first(store: 
     assert await store.commit_decisions(own) == own
     retry = [decided("d-10", "r-3", "c-2"), decided("d-11", "r-3", "c-1")]
     assert await store.commit_decisions(retry) == [retry[0]] * 2
+
+
+async def test_two_who_prove_to_be_the_same_at_once_become_one(store: Store, other: Store) -> None:
+    for n in range(8):
+        identity = Identity("phone", f"of {n}")
+        names = await asyncio.gather(
+            store.merge(f"a-{n}", [identity], NOW), other.merge(f"b-{n}", [identity], NOW)
+        )
+        (survivor,) = {(await store.names(id)).customer_id for id in (f"a-{n}", f"b-{n}")}
+        assert await other.resolve(identity) == survivor
+        assert survivor in {each.customer_id for each in names}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import pytest
 from records import NOW, answered, learn, snapshot
 from support import id_of
 from test_store_limits import BUDGET, GAP, made, used
 
-from decision.storage.port import Cursor, DecisionRecord, Label, Store
+from decision.errors import Conflict
+from decision.storage.port import Cursor, Customer, DecisionRecord, Label, Store
 
 JANUARY, FEBRUARY = datetime(2026, 1, 31, 23, 59, 59, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC)
 
@@ -30,9 +33,10 @@ async def test_months_that_are_over_go_with_all_that_belongs_to_them(store: Stor
             for each, record in zip(said, (old, kept), strict=True)
         ]
         await store.commit_responses(said)
-        cursor = await store.cursor()
+        with pytest.raises(Conflict):  # nobody has learned from them yet
+            await store.prune(FEBRUARY)
         labels = [Label(id, "a_1", (("click", None),), None) for id in ids]
-        await store.commit_learning(labels, [], cursor, expected=cursor, lineages=[])
+        await read(store, labels)
 
         assert await store.prune(FEBRUARY.replace(day=28)) == 1
         assert await store.prune(FEBRUARY) == 0
@@ -44,8 +48,27 @@ async def test_months_that_are_over_go_with_all_that_belongs_to_them(store: Stor
         assert await store.decision_of_request(("c-1",), f"r-{ids[1]}") == kept
     assert await used(store) == 2
     assert {record.decision_id async for record, _ in store.decided()} == {"d-2", ids[1]}
-    _, responses, _ = await store.unread(Cursor(), 10)
-    assert {each.response_id for each in responses} <= {"e-d-2", f"e-{ids[1]}"}
+
+
+async def read(store: Store, labels: Sequence[Label] = (), unlearned: Sequence[str] = ()) -> None:
+    """As the learner does it."""
+    before = await store.cursor()
+    *_, cursor = await store.unread(before, 100)
+    await store.commit_learning(labels, [], cursor, expected=before, lineages=[], unlearned=unlearned)
+
+
+async def test_what_is_to_be_unlearned_is_kept_until_it_is(store: Store) -> None:
+    await store.put_customers([Customer("c-1")], NOW)
+    for id in ("d-1", id_of(JANUARY)):
+        await store.commit_decisions([at(id, JANUARY)])
+        await read(store)
+        await store.delete_customer("c-1")
+        with pytest.raises(Conflict) as refused:
+            await store.prune(FEBRUARY)
+        assert refused.value.field == "before"
+        assert await store.erasures(9) == [id]
+        await read(store, unlearned=[id])
+        assert await store.prune(FEBRUARY) == 1
 
 
 async def test_snapshots_stay_that_are_live_or_that_something_was_decided_with(store: Store) -> None:
@@ -60,6 +83,7 @@ async def test_snapshots_stay_that_are_live_or_that_something_was_decided_with(s
             replace(at("d-2", FEBRUARY), snapshots={"default": "s2", "plain": "prior"}),
         ]
     )
+    await read(store)
     await store.prune(FEBRUARY)
     assert {version for version, _ in await store.snapshots("renewal", 9)} == {"s2", "s3", "s5", "s6"}
 
@@ -68,5 +92,6 @@ async def test_who_is_limited_stays_so(store: Store) -> None:
     await store.commit_decisions([at("d-1", JANUARY, limits=GAP)])
     held = (await store.standing(("c-1",), FEBRUARY, GAP)).holds
     assert held
+    await read(store)
     await store.prune(FEBRUARY)
     assert (await store.standing(("c-1",), FEBRUARY, GAP)).holds == held

@@ -54,6 +54,7 @@ async def test_nothing_is_known_of_nobody(store: Store) -> None:
 
 @pytest.mark.parametrize("limits", [NO_LIMITS, GAP, TWO])
 async def test_a_situation_is_what_the_others_say(store: Store, limits: Limits) -> None:
+    await store.commit_decisions([made("d-5", limits=limits, keys=(pseudonym(PHONE),), request_id="r-3")])
     await store.put_customers([ANNA, Customer("c-2", {"nps": 1}, identities=(PHONE, GONE))], NOW)
     # Decided for as a stranger, as a customer, and as one who will be merged.
     await store.commit_decisions([made("d-0", "a_1", limits=limits, keys=(pseudonym(Identity("x", "y")),))])
@@ -64,6 +65,8 @@ async def test_a_situation_is_what_the_others_say(store: Store, limits: Limits) 
         record = made(f"d-{n}", "a_1", limits=limits, keys=keys, joins=joins, takes=takes, request_id="r-1")
         assert None not in await store.commit_decisions([record])
     await store.commit_decisions([made("d-7", keys=("c-2",), mode="dry_run", request_id="r-2")])
+    await store.commit_decisions([made("d-8", keys=("zorro",), mode="dry_run", request_id="r-3")])
+    await store.put_customers([Customer("zorro", identities=(Identity("phone", "z"),))], NOW)
     stops = (Stop("group", "g", None), Stop("action", "a", NOW + DAY), Stop("action", "b", NOW))
     await store.commit_responses([replace(answered("e-1", customer_id="c-2"), stops=stops)])
     # c-2 loses an identity, which leads to nobody then, and is merged into c-1.
@@ -71,12 +74,14 @@ async def test_a_situation_is_what_the_others_say(store: Store, limits: Limits) 
 
     async def alike() -> None:
         for who in ("c-1", "c-2", "c-3", MAIL, COOKIE, PHONE, GONE, Identity("x", "y"), "nobody"):
-            for request_id in (None, "r-1", "r-2", "unheard"):
+            for request_id in (None, "r-1", "r-2", "r-3", "unheard"):
                 found = await store.situation(who, LATER, limits, [BUDGET, MARCH], request_id)
                 assert found == await each_for_itself(store, who, limits, request_id), (who, request_id)
 
     await alike()
     await store.merge("c-1", [PHONE], NOW)
+    await alike()
+    await store.merge("c-1", [Identity("phone", "z")], NOW)
     await alike()
     await store.patch_customers([Change(Customer("c-3", identities=(Identity("x", "y"),)))], NOW)
     await alike()

@@ -23,6 +23,7 @@ def events(learner: Learner) -> dict[str, float]:
 async def test_what_contact_policies_still_count_is_not_forgotten(service: Service) -> None:
     await service.publish(catalog_document() | {"contact_policies": [{"id": "rest", "gap": "90d"}]})
     old = await service.decide()
+    await service.learner().step()
     now = NOW + timedelta(days=80)
     with pytest.raises(Rejected) as refused:
         await prune(service.context.store, now, now)

@@ -39,6 +39,11 @@ _BY_REQUEST_OF_LOCKED = f"""
             OR customer_id IN (SELECT customer_id FROM merges WHERE survivor = $2))
     ) ORDER BY customer_id <> $1, recorded_at LIMIT 1
 """
+_LOCK_BUDGETS = """
+    SELECT 1 FROM budgets
+           JOIN unnest($1::text[], $2::bigint[]) AS taken(budget, begins) USING (budget, begins)
+     ORDER BY budget, begins FOR UPDATE OF budgets
+"""
 # $1: the customer, $2: the revision that was read, $3 and $4: its counters. Without a row, one is made.
 _GATE = {
     False: """
@@ -120,6 +125,10 @@ async def commit_in_turn(
     """Those of one customer, in their order, in one transaction."""
     key = records[0].customer_id if records[0].claim is None else records[0].claim.keys[0]
     own, *_ = await lock_one(connection, key)
+    taken = {period_key(period) for each in records if each.claim for _, period, _ in each.claim.takes}
+    if len(records) > 1 and len(taken) > 1:  # else each takes its own in its turn, in any order
+        names, begins = [name for name, _ in taken], [begins for _, begins in taken]
+        await connection.execute(_LOCK_BUDGETS, names, begins)
     results: list[DecisionRecord | None] = []
     for record in records:
         # That a budget is taken shows only after the rest was written: then it alone is undone.

@@ -49,7 +49,7 @@ def unavailable(what: str = "the database cannot be used now") -> Iterator[None]
             raise
         raise StoreUnavailable(f"{what}: {error}") from error
     except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-        raise StoreUnavailable(f"{what}: {error or type(error).__name__}") from error
+        raise StoreUnavailable(f"{what}: {str(error) or type(error).__name__}") from error
 
 
 class Connections:
@@ -67,19 +67,24 @@ class Connections:
         self._heard = asyncio.Event()
         self._upkeep: asyncio.Task[None] | None = None
         self._under_way = 0
+        self._giving = set[asyncio.Task[None]]()
         self._over = asyncio.Event()
 
     async def open(self) -> None:
         """Connects and brings the schema up to date. Raises StoreUnavailable."""
         if self._pool is not None:
             return
+        try:
+            with unavailable("the database cannot be opened"):
+                connection = await self._connect()
+                try:
+                    await migrate(connection)
+                    await self._keep_partitions(connection)
+                finally:
+                    await connection.close()
+        except asyncpg.PostgresError as error:  # as of an option in the URL, or of a role without its rights
+            raise StoreUnavailable(f"the database cannot be opened: {error}") from error
         with unavailable("the database cannot be opened"):
-            connection = await self._connect()
-            try:
-                await migrate(connection)
-                await keep_partitions(connection)
-            finally:
-                await connection.close()
             self._pool = await asyncpg.create_pool(
                 connect=self._pooled, min_size=0, max_size=_CONNECTIONS, reset=_nothing
             )
@@ -96,11 +101,15 @@ class Connections:
             while self._under_way:  # the pool would refuse those that wait for a connection
                 self._over.clear()
                 await self._over.wait()
-            await pool.close()
+            try:
+                await asyncio.wait_for(pool.close(), _SECONDS)
+            except TimeoutError:  # the server does not answer
+                pool.terminate()
+            await asyncio.gather(*self._giving)
         async with self._apart_busy:
             apart, self._apart, self._leads = self._apart, None, False
             if apart is not None:
-                await apart.close(timeout=_SECONDS)
+                apart.terminate()  # the server ends what it was held for: the lock, and the news
 
     async def ping(self) -> None:
         """Asks the server. Raises StoreUnavailable if it does not answer."""
@@ -112,6 +121,7 @@ class Connections:
 
     async def _connect(self, **more: Any) -> asyncpg.Connection[asyncpg.Record]:
         settings = {"application_name": "decision", "timezone": "UTC", "search_path": "public"}
+        settings["client_connection_check_interval"] = "1000"  # what nobody waits for any more is given up
         options = {"timeout": _CONNECT_SECONDS, "server_settings": settings, **more}
         try:
             return await asyncpg.connect(self._url, **options)
@@ -143,18 +153,32 @@ class Connections:
 
     @asynccontextmanager
     async def _lent(self, pool: asyncpg.Pool[asyncpg.Record], seconds: float) -> AsyncIterator[Connection]:
-        """A connection that is cut when it takes too long, or when nobody waits for it any more: to have the
-        server cancel a query takes another connection, and for ever where the server does not answer."""
+        """A connection, which is cut when it takes too long. Who is cancelled does not wait for the server
+        to hear of it; but until it has, the session keeps its place in the pool: there are never more."""
         connection = await pool.acquire(timeout=_WAIT_SECONDS)
         cutting = asyncio.get_running_loop().call_later(seconds, connection.terminate)
+        cancelled = False
         try:
             yield connection
         except asyncio.CancelledError:
-            connection.terminate()
+            cancelled = True
+            raise
+        except asyncpg.ReadOnlySQLTransactionError:
+            connection.terminate()  # the next session may be one that can write
             raise
         finally:
             cutting.cancel()
+            giving = asyncio.create_task(self._give_back(pool, connection))
+            self._giving.add(giving)
+            giving.add_done_callback(self._giving.discard)
+            if not cancelled:
+                await giving
+
+    async def _give_back(self, pool: asyncpg.Pool[asyncpg.Record], connection: Any) -> None:
+        try:
             await pool.release(connection, timeout=_SECONDS)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            log.info("a session did not end in time, and was cut: %s", str(error) or type(error).__name__)
 
     async def _read(self, sql: str, *given: Any, records: int = 1) -> list[asyncpg.Record]:
         async with self._connected(records) as connection:
@@ -232,8 +256,9 @@ class Connections:
     async def _alive(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
         """Has the server notice within seconds that we are gone, so that a lock does not outlive its holder.
         Over a socket of this machine there is nothing to set."""
-        for name, value in (("idle", 3), ("interval", 1), ("count", 3)):
-            await connection.execute(f"SET tcp_keepalives_{name} = {value}")
+        for name, value in (("keepalives_idle", 3), ("keepalives_interval", 1), ("keepalives_count", 3)):
+            await connection.execute(f"SET tcp_{name} = {value}")
+        await connection.execute("SET tcp_user_timeout = 6000")
 
     def _hear(self, *_: object) -> None:
         self._heard.set()
@@ -259,10 +284,17 @@ class Connections:
         while True:
             await asyncio.sleep(_UPKEEP_SECONDS)
             try:
-                async with self._connected() as connection:
-                    await keep_partitions(connection)
-            except Exception:
-                log.exception("partitions to come were not made; they are tried again")
+                async with self._aside() as connection:
+                    await self._keep_partitions(connection)
+            except StoreUnavailable as error:
+                log.warning("partitions to come were not looked for: %s", error)
+
+    async def _keep_partitions(self, connection: Connection) -> None:
+        """Without them all goes on: there are some in stock, and what has none is kept beside them."""
+        try:
+            await keep_partitions(connection)
+        except asyncpg.PostgresError as error:  # somebody reads for long, or ids of that month are there
+            log.warning("partitions to come were not made, and are tried again: %s", error)
 
 
 async def _nothing(_: object) -> None:

@@ -75,11 +75,11 @@ class PostgresLedger(PostgresStanding):
         return await self._transact(partial(commit_in_turn, records), len(records))
 
     async def _commit_at_once(self, record: DecisionRecord) -> bool:
-        try:
-            async with self._connected() as connection:
+        async with self._connected() as connection:
+            try:
                 return await commit_at_once(connection, record)
-        except (Overtaken, asyncpg.UniqueViolationError, *AGAIN):
-            return False  # nothing was written; the long way finds out what there is
+            except (Overtaken, asyncpg.UniqueViolationError, *AGAIN):
+                return False  # nothing was written; the long way finds out what there is
 
     async def decisions(self, decision_ids: Sequence[str]) -> dict[str, DecisionRecord]:
         found = await self._read(_BY_IDS, list(decision_ids), records=len(decision_ids))
@@ -127,7 +127,7 @@ class PostgresLedger(PostgresStanding):
         return decisions, [rows.response(tuple(row)) for row in answered]
 
     async def prune(self, before: datetime) -> int:
-        async with self._aside() as connection, connection.transaction():
+        async with self._aside() as connection:
             dropped = await drop_partitions(connection, month_of(before))
             await connection.execute(_PRUNE_SNAPSHOTS, rows.micros(month_of(before)))
         return dropped

@@ -130,20 +130,16 @@ async def merge(connection: Connection, customer_id: str, identities: Sequence[I
         owners = {Identity(type, value): id for type, value, id in found}
         involved = {customer_id, *owners.values()}
         if involved <= own.keys():
-            break
+            fresh = [each for each in given if each not in owners]
+            if await _give(connection, fresh, own[customer_id]):
+                break
+            continue  # somebody else was given one meanwhile
         own = await lock_named(connection, involved | own.keys())
     survivor = own[customer_id]
     profile = await read_profile(connection, survivor)
     for identity in given:
         owner = owners.get(identity)
-        if owner is None:
-            await connection.execute(
-                "INSERT INTO identities (type, value, customer_id) VALUES ($1, $2, $3)",
-                identity.type,
-                identity.value,
-                survivor,
-            )
-        elif owner != survivor:
+        if owner is not None and owner != survivor:
             profile = joined(profile, await read_profile(connection, owner))
             await _absorb(connection, survivor, owner, at)
             owners = {each: survivor if id == owner else id for each, id in owners.items()}
@@ -152,6 +148,19 @@ async def merge(connection: Connection, customer_id: str, identities: Sequence[I
     row = await connection.fetchrow(NAMES, survivor)
     assert row is not None
     return rows.names(tuple(row))
+
+
+async def _give(connection: Connection, identities: Sequence[Identity], id: str) -> bool:
+    """Gives a customer identities that were nobody's; whether all still were."""
+    given = await connection.fetch(
+        "INSERT INTO identities"
+        " SELECT type, value, $3 FROM unnest($1::text[], $2::text[]) AS given(type, value)"
+        ' ORDER BY type COLLATE "C", value COLLATE "C" ON CONFLICT DO NOTHING RETURNING 1',
+        [each.type for each in identities],
+        [each.value for each in identities],
+        id,
+    )
+    return len(given) == len(identities)
 
 
 async def _count_anew(connection: Connection, ids: Sequence[str]) -> None:

@@ -66,7 +66,11 @@ async def _take_in(
     connection: Connection, record: ResponseRecord, counted: Counted, limits: Limits
 ) -> Counted:
     before = None if counted is UNCOUNTED else await contact(connection, record.decision_id)
-    stops = {(stop.scope, stop.target): rows.optional_micros(stop.until) for stop in record.stops}
+    stops: dict[tuple[str, str], int | None] = {}
+    for stop in record.stops:  # of several for one target the later end, and for good over all
+        key, until = (stop.scope, stop.target), rows.optional_micros(stop.until)
+        known = stops.get(key, until)
+        stops[key] = None if until is None or known is None else max(until, known)
     row = rows.response_row(record)
     settled = await connection.fetchrow(
         _RESPOND,

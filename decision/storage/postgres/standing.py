@@ -63,7 +63,7 @@ _SITUATION = f"""
              ORDER BY requests.customer_id <> $4, array_position(keys.names, requests.customer_id) LIMIT 1),
            customers.attributes, customers.scores, customers.consents
       FROM (SELECT id, known, id || ARRAY(SELECT customer_id FROM merges WHERE survivor = id
-                                           ORDER BY customer_id COLLATE "C") AS names
+                                           ORDER BY customer_id < ' ', customer_id COLLATE "C") AS names
               FROM (SELECT known, coalesce((SELECT survivor FROM merges WHERE merges.customer_id = asked.id),
                                            asked.id) AS id
                       FROM (SELECT coalesce(owner, $4) AS id, owner IS NOT NULL OR $6::text IS NULL AS known

@@ -41,6 +41,21 @@ _NEWEST = f"""
 """
 
 
+# What the learner has not read, or not unlearned, of decisions before a time.
+_NEEDED = """
+    WITH old AS (SELECT decision_id, seq FROM decisions WHERE decided_at < ?),
+         read AS (SELECT coalesce(max(decisions), 0) AS decisions, coalesce(max(responses), 0) AS responses
+                    FROM learner_cursor)
+    SELECT 1 FROM old, read WHERE old.seq > read.decisions
+     UNION ALL
+    SELECT 1 FROM responses, read WHERE responses.seq > read.responses
+       AND decision_id IN (SELECT decision_id FROM old)
+     UNION ALL
+    SELECT 1 FROM erasures WHERE unlearned = 0 AND decision_id IN (SELECT decision_id FROM old)
+     LIMIT 1
+"""
+
+
 class SqliteLedger(SqliteStanding):
     """Implements `decision.storage.port.Ledger`."""
 
@@ -83,6 +98,9 @@ class SqliteLedger(SqliteStanding):
 
     async def prune(self, before: datetime) -> int:
         month, pruned = rows.micros(month_of(before)), 0
+        if self._read(_NEEDED, (month,)):
+            message = "the learner has not done with all of these decisions yet: try again later"
+            raise Conflict("before", message)
         while some := await self._write(partial(_prune, month)):  # others write between
             pruned += some
         await self._write(partial(_prune_snapshots, month))

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from decision.api.problems import problem, respond
+from decision.errors import FieldError, Rejected
 
 OF_OPERATIONS = frozenset({"/healthz", "/readyz", "/metrics"})
 """Never refused, and not counted: who runs the service must see it when it is full."""
@@ -26,6 +27,9 @@ _BYTES_PER_UNIT, _MOST_WEIGHT = 1024, 64
 _WEIGHT_UNTOLD = 16
 # What is large may take longer: a thousand decisions take a second where nothing else is done.
 _LATE_SECONDS, _LATE_SECONDS_PER_UNIT = 1.0, 0.1
+# How long the next piece of a body may take to come: who sends nothing must not keep others out.
+_BODY_SECONDS = 10.0
+_MISSING = FieldError("body", "timeout", "nothing more of it came in time")
 _REFUSAL = problem(503, "overloaded", "Too much is under way; nothing was done for this request.")
 _RETRY = {"Retry-After": "1"}
 
@@ -93,8 +97,14 @@ class Admission:
 
         async def read() -> Message:
             nonlocal read_at
-            message = await receive()
-            if read_at is None and not message.get("more_body", False):
+            if read_at is not None:
+                return await receive()
+            try:
+                async with asyncio.timeout(_BODY_SECONDS):
+                    message = await receive()
+            except TimeoutError:
+                raise Rejected(408, "body_timeout", "The body did not come.", [_MISSING]) from None
+            if not message.get("more_body", False):
                 read_at = clock()  # from now on it is we who keep it waiting
             return message
 

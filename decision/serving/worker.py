@@ -107,8 +107,11 @@ class Server(uvicorn.Server):
     async def _drain(self) -> None:
         for each in self._listening:
             self._loop.remove_reader(each)
-            while self._take(each):  # who has connected already would be cut off
-                pass
+            try:
+                while self._take(each):  # who has connected already would be cut off
+                    pass
+            except OSError:  # there are no descriptors left, most likely
+                log.exception("a connection could not be accepted")
             each.close()
         self._listening.clear()
         end = self._loop.time() + _DRAIN_SECONDS
@@ -149,6 +152,7 @@ class Server(uvicorn.Server):
         except (BlockingIOError, ConnectionAbortedError):
             return False
         connection.setblocking(False)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # who vanished is noticed
         task: asyncio.Task[object] = self._loop.create_task(
             self._loop.connect_accepted_socket(self._protocol, connection)
         )

@@ -240,3 +240,29 @@ async def test_a_process_that_ends_says_so_and_serves_on(service: Service) -> No
         reply = await client.get(path)
         assert (reply.status_code, reply.headers["connection"]) == (200, "close")
     assert (await service.decide())["decision_id"]
+
+
+async def test_a_body_that_does_not_come_makes_room(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "_BODY_SECONDS", 0.05)
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    app = service.client._transport.app  # type: ignore[attr-defined]
+    scope = {
+        "type": "http", "http_version": "1.1", "method": "POST", "scheme": "http", "path": "/v1/decisions",
+        "raw_path": b"/v1/decisions", "query_string": b"", "root_path": "", "client": None, "server": None,
+        "headers": [(b"content-length", b"500000"), (b"content-type", b"application/json")],
+    }  # fmt: skip
+    async with asyncio.timeout(5):
+        await asyncio.gather(*(app(dict(scope), receive, send) for _ in range(4)))
+    assert [each["status"] for each in sent if "status" in each] == [408] * 4
+    assert b"body_timeout" in sent[-1].get("body", b"") + sent[1].get("body", b"")
+    assert door_of(service.client).weight == 0
+    assert (await service.client.post("/v1/decisions", json=asking())).status_code == 200

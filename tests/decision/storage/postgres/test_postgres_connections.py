@@ -314,7 +314,9 @@ async def test_a_long_read_does_not_keep_a_process_from_starting(
 ) -> None:
     """To make a month, the ledger has to be locked: that is tried for a moment, and again another time."""
     connection = await asyncpg.connect(postgres_url)
-    months = "SELECT relname FROM pg_class WHERE relname ~ '^labels_2' AND relkind = 'r' ORDER BY relname DESC"
+    months = (
+        "SELECT relname FROM pg_class WHERE relname ~ '^labels_2' AND relkind = 'r' ORDER BY relname DESC"
+    )
     newest = await connection.fetchval(months)
     await connection.execute(f"DROP TABLE {newest}")
     async with connection.transaction():

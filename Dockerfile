@@ -23,6 +23,7 @@ COPY examples/telco /examples/telco
 ENV PATH=/opt/decision/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
+    MALLOC_ARENA_MAX=2 \
     DECISION_STORE=sqlite:/data/decision.db
 USER 10001:10001
 WORKDIR /data

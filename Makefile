@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+# What is imported is compiled then; most never is.
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
 LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --quiet
 
 .PHONY: demo test lint types unit long peers regret lock contract clean
@@ -10,7 +11,9 @@ LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url 
 demo: $(VENV)/runtime
 	$(BIN)/decision demo $(DEMO_ARGS)
 
-test: lint types unit
+# Beside each other: types are checked by one processor, and tests wait now and then.
+test: $(VENV)/dev
+	$(MAKE) --no-print-directory -j3 lint types unit
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

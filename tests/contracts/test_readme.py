@@ -78,6 +78,7 @@ def serving(command: str, folder: Path) -> Iterator[int]:
         assert process.wait(20) == 0
 
 
+@pytest.mark.long
 async def test_commands_on_postgresql(tmp_path: Path, postgres_url: str) -> None:
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     (own,) = blocks("postgresql://")

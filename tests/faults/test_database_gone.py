@@ -140,6 +140,7 @@ async def _learns(database: PostgresDatabase, before: int) -> float:
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.long
 async def test_a_database_that_is_stopped(make_database: Made, tmp_path: Path) -> None:
     database = await make_database("postgres", document(SMALL))
     assert isinstance(database, PostgresDatabase)

@@ -213,6 +213,7 @@ def test_every_fact_is_encoded_and_none_is_missing() -> None:
     assert constant == ["bias"]
 
 
+@pytest.mark.long
 def test_ending_wiser_than_it_started() -> None:
     """8 shuffles of 5,000 rows, about 1,700 counted events each."""
     replays = [replay(seed, 5_000) for seed in range(8)]

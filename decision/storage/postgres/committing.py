@@ -99,16 +99,23 @@ class Overtaken(Exception):
     """What is used of a budget has left its range: all of a transaction is undone."""
 
 
-async def commit_at_once(connection: Connection, record: DecisionRecord) -> bool:
-    """Commits a decision that rests on what `look` found, if nothing has changed since; whether it has.
+def seen(record: DecisionRecord) -> Looked | None:
+    """What `look` found that a decision rests on; None where it cannot be committed at once."""
+    claim = record.claim
+    looked = None if claim is None or claim.standing is None else claim.standing.read
+    if claim is None or not isinstance(looked, Looked) or looked.names != len(claim.keys):
+        return None
+    return looked
+
+
+async def commit_at_once(connection: Connection, record: DecisionRecord, looked: Looked) -> bool:
+    """Commits a decision that rests on what was `seen`, if nothing has changed since; whether it has.
 
     Raises Overtaken, and asyncpg.UniqueViolationError where it, or an answer to its request, is there:
     nothing was written then.
     """
     claim = record.claim
-    looked = None if claim is None or claim.standing is None else claim.standing.read
-    if claim is None or not isinstance(looked, Looked) or looked.names != len(claim.keys):
-        return False
+    assert claim is not None
     counted = _moved(looked.counted, claim)
     if not claim.takes:
         return await _write(connection, record, claim.keys[0], looked.revision, counted)

@@ -14,7 +14,7 @@ from arbitration.contact import Limits
 from decision.storage import rows
 from decision.storage.months import month_of
 from decision.storage.port import NO_LIMITS, DecisionRecord, ResponseRecord
-from decision.storage.postgres.committing import Overtaken, commit_at_once, commit_in_turn
+from decision.storage.postgres.committing import Overtaken, commit_at_once, commit_in_turn, seen
 from decision.storage.postgres.connections import AGAIN
 from decision.storage.postgres.merges import survivors
 from decision.storage.postgres.partitions import drop_partitions
@@ -75,9 +75,11 @@ class PostgresLedger(PostgresStanding):
         return await self._transact(partial(commit_in_turn, records), len(records))
 
     async def _commit_at_once(self, record: DecisionRecord) -> bool:
+        if (looked := seen(record)) is None:
+            return False
         async with self._connected() as connection:
             try:
-                return await commit_at_once(connection, record)
+                return await commit_at_once(connection, record, looked)
             except (Overtaken, asyncpg.UniqueViolationError, *AGAIN):
                 return False  # nothing was written; the long way finds out what there is
 

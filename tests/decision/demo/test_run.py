@@ -145,6 +145,7 @@ def test_a_taken_port_is_said_before_anything_starts(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_a_service_that_dies_is_told_of(tmp_path: Path) -> None:
     port = free_port()
     with demo(tmp_path, port) as process:

@@ -182,7 +182,7 @@ def alone(text: str, facts: dict[str, Value]) -> Truth:
     return Truth.ERROR
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(EXPRESSIONS, min_size=1, max_size=5), PROFILES)
 def test_all_together_is_each_alone(texts: list[str], facts: dict[str, Value]) -> None:
     language = Language(DECLARED)

@@ -253,6 +253,7 @@ async def _read_only(path: Path, seconds: float) -> Figures:
     return figures
 
 
+@pytest.mark.long
 async def test_a_file_that_turns_read_only(tmp_path: Path) -> None:
     figures = await _read_only(tmp_path / "store.db", 0.0)
     assert {refusal.code for refusal in figures.refused} == {"store_unavailable"}

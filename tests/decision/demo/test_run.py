@@ -113,7 +113,7 @@ def test_every_line_to_paste_works_as_it_stands(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("number", "when"),
-    [(signal.SIGINT, "published"), (signal.SIGTERM, "imported")],
+    [(signal.SIGINT, "published"), pytest.param(signal.SIGTERM, "imported", marks=pytest.mark.long)],
 )
 def test_a_signal_ends_all_of_it_at_any_time(tmp_path: Path, number: signal.Signals, when: str) -> None:
     port = free_port()

@@ -28,7 +28,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def writer(path: Path) -> AsyncIterator[Writer]:
-    writer = Writer(path, busy_timeout=0.05)
+    writer = Writer(path, busy_timeout=0.05, patience=60)
     yield writer
     await writer.close()
 
@@ -91,7 +91,7 @@ async def test_waiting_operations_share_commits(writer: Writer, path: Path) -> N
 
 
 async def test_a_batch_has_a_greatest_size(path: Path) -> None:
-    writer = Writer(path, max_batch=10)
+    writer = Writer(path, max_batch=10, patience=60)
     statements: list[str] = []
     await writer.run(lambda connection: connection.set_trace_callback(statements.append))
     await in_one_batch(writer, *(keep(n) for n in range(100)))
@@ -197,7 +197,7 @@ async def test_a_cancelled_waiter_breaks_nothing(writer: Writer, path: Path) -> 
 
 
 async def test_what_waits_is_bounded_and_what_was_accepted_is_kept(path: Path) -> None:
-    writer = Writer(path, max_waiting=10)
+    writer = Writer(path, max_waiting=10, patience=60)
     release = await hold(writer)
     assert writer.waiting == 1
     waiting = [asyncio.create_task(writer.run(keep(n))) for n in range(1_000)]
@@ -215,7 +215,7 @@ async def test_what_waits_is_bounded_and_what_was_accepted_is_kept(path: Path) -
 
 
 async def test_what_waits_is_counted_in_records(path: Path) -> None:
-    writer = Writer(path, max_waiting=2_500)
+    writer = Writer(path, max_waiting=2_500, patience=60)
     statements: list[str] = []
     await writer.run(lambda connection: connection.set_trace_callback(statements.append))
     release = await hold(writer)
@@ -306,7 +306,7 @@ async def test_a_fault_that_lasts_does_not_flood_the_log(
 
 
 async def test_close_finishes_what_is_queued_and_then_refuses(path: Path) -> None:
-    writer = Writer(path)
+    writer = Writer(path, patience=60)  # however slow the disk, all of them are accepted
     waiting = [asyncio.create_task(writer.run(keep(n))) for n in range(1_000)]
     await asyncio.sleep(0)
     await writer.close()

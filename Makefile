@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
 LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --quiet
 
-.PHONY: demo test lint types unit long peers regret lock contract clean
+.PHONY: demo test lint types unit long peers regret schemathesis audit lock contract clean
 
 demo: $(VENV)/runtime
 	$(BIN)/decision demo $(DEMO_ARGS)
@@ -34,6 +34,15 @@ peers: $(VENV)/dev .venv-feast/ready .venv-mlserver/ready ## against the real Fe
 regret: .venv-bench/ready ## our default against MABWiser and Vowpal Wabbit
 	PYTHONPATH=. .venv-bench/bin/python -W ignore benchmarks/regret --write
 
+schemathesis: $(VENV)/dev .venv-schemathesis/ready ## over the whole OpenAPI document, some minutes
+	$(BIN)/python benchmarks/conformance.py --write
+
+# --strict: what could not be looked up is a failure, not a line in a table.
+audit: .venv-audit/ready ## known vulnerabilities of all that is locked; needs pypi.org
+	for lock in requirements*.lock; do \
+		.venv-audit/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off -r $$lock || exit 1; \
+	done
+
 contract: $(VENV)/dev ## rewrite the generated files: OpenAPI and catalog JSON Schema
 	$(BIN)/python -m decision.contract
 
@@ -44,6 +53,8 @@ lock: ## pin again; the lock files carry hashes and no addresses
 	uv pip compile pyproject.toml --group bench $(LOCK) -o requirements-bench.lock
 	uv pip compile --group feast $(LOCK) -o requirements-feast.lock
 	uv pip compile --group mlserver $(LOCK) -o requirements-mlserver.lock
+	uv pip compile --group schemathesis $(LOCK) -o requirements-schemathesis.lock
+	uv pip compile --group audit $(LOCK) -o requirements-audit.lock
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
@@ -65,4 +76,4 @@ $(VENV)/dev: requirements-dev.lock pyproject.toml | $(VENV)/bin/python
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-feast .venv-mlserver .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-feast .venv-mlserver .venv-bench .venv-schemathesis .venv-audit .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -188,7 +188,7 @@ def decide_by(choose: Choose, inputs: Inputs, catalog: CompiledCatalog, snapshot
         if field.candidates.channel.id == channel:
             _fill(choose, inputs, field, drawn, shown)
         drawn += field.limit
-    slates = tuple(_slate(field, channel) for field in fields)
+    slates = tuple(_slate(inputs, field, channel) for field in fields)
     controls = (control.id for control in catalog.model.control_groups if inputs.controls.get(control.id))
     return Decision(
         inputs,
@@ -319,12 +319,14 @@ def _draw(chances: Floats, draw: float) -> int:
     return min(index, int(np.flatnonzero(chances)[-1]))
 
 
-def _slate(field: Field, channel: str | None) -> Slate:
+def _slate(inputs: Inputs, field: Field, channel: str | None) -> Slate:
     screening = field.screening
     items = tuple(_items(field))
     no_action = None
     if not items:
-        if not screening.alive.any():
+        if ("channel", field.candidates.channel.id) in inputs.halts:
+            no_action = NoAction.HALTED  # whether or not there was anything to halt
+        elif not screening.alive.any():
             no_action = screening.emptied_by()
         elif field.candidates.channel.id != channel:
             no_action = NoAction.OTHER_CHANNEL

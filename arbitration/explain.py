@@ -23,13 +23,14 @@ from arbitration.facts import REQUEST, personal, rfc3339, to_json
 from arbitration.inputs import Inputs
 from arbitration.policy.strategies import propensity
 from arbitration.rules import Truth
-from arbitration.screening import STAGES, Stage, counted, stopped
+from arbitration.screening import STAGES, Stage, counted, halted, stopped
 from arbitration.snapshot import Snapshots
 
 _RULE_REASONS = {Truth.FALSE: "rule_false", Truth.MISSING: "rule_missing_value", Truth.ERROR: "rule_error"}
 _RULE_STAGES = (Stage.ELIGIBILITY, Stage.APPLICABILITY, Stage.SUITABILITY)
 
 REASONS = (
+    "halted",
     *_RULE_REASONS.values(),
     "profiling",
     "not_yet_valid",
@@ -122,7 +123,12 @@ def _placement(
     passes = slate.screening.passes
     remaining = np.logical_and.accumulate(passes, axis=0).sum(axis=1)
     funnel = [{"stage": "candidates", "remaining": len(slate.candidates)}]
-    funnel += [{"stage": str(stage), "remaining": int(n)} for stage, n in zip(STAGES, remaining, strict=True)]
+    funnel += [
+        {"stage": str(stage), "remaining": int(n)}
+        for stage, n in zip(STAGES, remaining, strict=True)
+        # What was explained before there were halts is still explained in the same bytes.
+        if stage is not Stage.HALT or inputs.halts
+    ]
     removed = [
         _removed(slate, int(arm), STAGES[int(np.argmin(passes[:, arm]))], inputs, catalog)
         for arm in np.flatnonzero(~slate.screening.alive)
@@ -176,6 +182,9 @@ def _why(
     candidates = slate.candidates
     action = candidates.arms[arm].action
     match stage:
+        case Stage.HALT:
+            halt = next(each for each in inputs.halts if halted(candidates, [each])[arm])
+            return "halted", ":".join(halt), {}
         case Stage.ELIGIBILITY | Stage.APPLICABILITY | Stage.SUITABILITY:
             clauses = candidates.clauses[_RULE_STAGES.index(stage)][arm]
             clause = int(clauses[np.argmax(slate.screening.status[clauses] != Truth.TRUE)])

@@ -42,7 +42,7 @@ class Encoder:
         self.columns: tuple[str, ...] = ("bias", *(name for _, names in blocks for name in names))
         self.size = len(self.columns)
         self._blocks = [block for block, _ in blocks]
-        spelled = repr([(feature.model_dump(), _crossed(feature, by_id)) for feature in picked])
+        spelled = repr([(_spelled(feature), _crossed(feature, by_id)) for feature in picked])
         self.fingerprint = hashlib.sha256(spelled.encode()).hexdigest()[:16]
 
     def encode(self, facts: Facts, now: datetime) -> Vector:
@@ -116,7 +116,12 @@ def _number(value: Value | None, now: datetime) -> float | None:
 
 
 def _crossed(feature: Feature, by_id: dict[str, Feature]) -> list[object]:
-    return [by_id[name].model_dump() for name in feature.of] if feature.kind == "cross" else []
+    return [_spelled(by_id[name]) for name in feature.of] if feature.kind == "cross" else []
+
+
+def _spelled(feature: Feature) -> dict[str, object]:
+    """All that the encoding depends on."""
+    return feature.model_dump(exclude={"allow_sensitive"})
 
 
 def cross_problem(feature: CrossFeature, by_id: dict[str, Feature]) -> str | None:

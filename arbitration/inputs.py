@@ -25,7 +25,8 @@ class Inputs:
     place. `degraded`: what could not be gathered, and why. `now` is aware UTC and the
     only time there is. No decision depends on `fetched` (for each source that answered, how many seconds
     before) and `given` (the facts the request stated itself): they are there to say where a fact came from.
-    All times but `now` are RFC 3339 texts, as they are recorded.
+    `halts`: the (scope, id) pairs, scope `action`, `group` or `channel`, of which nothing may be shown to
+    anybody. All times but `now` are RFC 3339 texts, as they are recorded.
     """
 
     decision_id: str
@@ -45,10 +46,11 @@ class Inputs:
     budgets: Mapping[str, int] | None = field(default_factory=dict)
     controls: Mapping[str, bool] = field(default_factory=dict)
     assigned: Mapping[str, str] = field(default_factory=dict)
+    halts: tuple[tuple[str, str], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON that can be read back without a catalog."""
-        return {
+        plain: dict[str, Any] = {
             "decision_id": self.decision_id,
             "now": rfc3339(self.now),
             "customer_id": self.customer_id,
@@ -67,6 +69,9 @@ class Inputs:
             "fetched": dict(self.fetched),
             "given": list(self.given),
         }
+        if self.halts:
+            plain["halts"] = [list(halt) for halt in self.halts]
+        return plain
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Inputs:
@@ -89,4 +94,5 @@ class Inputs:
             degraded=tuple(raw["degraded"]),
             fetched=raw.get("fetched", {}),
             given=tuple(raw.get("given", ())),
+            halts=tuple((scope, target) for scope, target in raw.get("halts", ())),
         )

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ from arbitration.facts import Declared, Facts
 if TYPE_CHECKING:
     from arbitration.catalog.model import FactType
 
-    Wanted = FactType | Literal["number"]
+    Wanted: TypeAlias = FactType | Literal["number"]
 
 Status = npt.NDArray[np.int8]
 

@@ -30,6 +30,7 @@ _PLENTY = 2**62
 class Stage(StrEnum):
     """The stages that remove arms, in the order in which they are reported."""
 
+    HALT = "halt"
     ELIGIBILITY = "eligibility"
     APPLICABILITY = "applicability"
     SUITABILITY = "suitability"
@@ -52,6 +53,7 @@ class NoAction(StrEnum):
     """Why a placement has no arm to show."""
 
     NO_CANDIDATES = "no_candidates"
+    HALTED = "halted"
     NONE_ELIGIBLE = "none_eligible"
     NONE_APPLICABLE = "none_applicable"
     NONE_SUITABLE = "none_suitable"
@@ -68,6 +70,7 @@ class NoAction(StrEnum):
 
 
 _EMPTIED_BY = {
+    Stage.HALT: NoAction.HALTED,
     Stage.ELIGIBILITY: NoAction.NONE_ELIGIBLE,
     Stage.APPLICABILITY: NoAction.NONE_APPLICABLE,
     Stage.SUITABILITY: NoAction.NONE_SUITABLE,
@@ -117,6 +120,8 @@ def screen(
     clauses they need, as `Rules.evaluate` gives it."""
     count = len(candidates)
     passes = np.ones((len(STAGES), count), dtype=np.bool_)
+    if inputs.halts:
+        np.logical_not(halted(candidates, inputs.halts), out=passes[_ROW[Stage.HALT]])
     for stage, clauses in zip(_OF_RULES, candidates.clauses, strict=True):
         np.equal(status[clauses], Truth.TRUE).all(axis=1, out=passes[_ROW[stage]])
     now = inputs.now.timestamp()
@@ -152,6 +157,21 @@ def screen(
     np.isfinite(value, out=passes[_ROW[Stage.VALUE]])
     alive = np.logical_and.reduce(passes, axis=0)
     return Screening(passes, alive, status, value, context_weight)
+
+
+def halted(candidates: Candidates, halts: Collection[tuple[str, str]]) -> Bools:
+    """The arms of which nothing may be shown, as their action, group or channel is halted; bool (K,)."""
+    if ("channel", candidates.channel.id) in halts:
+        return np.ones(len(candidates), dtype=np.bool_)
+    covered = np.zeros(len(candidates), dtype=np.bool_)
+    for scope, numbers, rows in (
+        ("action", candidates.action_numbers, candidates.action),
+        ("group", candidates.group_numbers, candidates.group),
+    ):
+        among = np.zeros(len(numbers), dtype=np.bool_)
+        among[[numbers[target] for of, target in halts if of == scope and target in numbers]] = True
+        covered |= among[rows]
+    return covered
 
 
 def stopped(candidates: Candidates, scope: str, target: str) -> Bools:

@@ -98,11 +98,13 @@ async def measure(directory: Path, requests: int) -> str:
 
 
 async def _service(stack: AsyncExitStack, path: Path, name: str, url: str) -> httpx.AsyncClient:
-    context = build(SqliteStore(path), connections={"crm": Connection(url=SecretStr(url))})
+    context = build(SqliteStore(path), connections={"crm": Connection(url=SecretStr(url))}, local=True)
     app = create_app(context)
     await stack.enter_async_context(app.router.lifespan_context(app))
     transport = httpx.ASGITransport(app)
-    client = await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://bench"))
+    client = await stack.enter_async_context(
+        httpx.AsyncClient(transport=transport, base_url="http://localhost")
+    )
     reply = await client.post("/v1/catalog/publish", json=_catalog(dead=name == "dead"))
     assert reply.status_code == 200, reply.text
     return client

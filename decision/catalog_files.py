@@ -4,11 +4,13 @@ In a directory, the file or folder directly below it names the section: `channel
 `actions/renewal.yaml` hold lists for `channels` and `actions`; `catalog.yaml` holds the single
 values (`name`, `currency`). YAML is read as JSON with friendlier clothes: only true, false, null
 and numbers are special, so `on:` is a key and `2026-01-31` is text, and the two forms mean the same.
+An alias stands for what its anchor holds, and is counted as such, so that few lines cannot come to millions.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
     from arbitration.catalog.problems import Path as DocumentPath
 
 _ROOT_FILE = "catalog"
-_DEEPEST = 100
+_DEEPEST = 32
+_MOST_NODES = 500_000
 _INT = re.compile(r"[-+]?\d{1,30}")
 _FLOAT = re.compile(r"[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)?")
 _WORDS: dict[str, object] = {"true": True, "false": False, "null": None, "~": None, "": None}
@@ -48,6 +51,7 @@ class _Reader:
         self.document: dict[str, object] = {}
         self.places: dict[DocumentPath, Place] = {}
         self.problems: list[Problem] = []
+        self._nodes = 0
 
     def whole_file(self, file: Path) -> None:
         if (node := self._compose(file, file.name)) is None:
@@ -97,7 +101,10 @@ class _Reader:
             line, column = (mark.line + 1, mark.column + 1) if mark else (None, None)
             self.problems.append(Problem("not_yaml", name, str(error.problem), name, line, column))
             return None
-        except (UnicodeDecodeError, yaml.YAMLError) as error:
+        except RecursionError:
+            self.problems.append(Problem("too_deep", name, f"nested more than {_DEEPEST} levels deep", name))
+            return None
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             self.problems.append(Problem("not_yaml", name, str(error), name))
             return None
         return node
@@ -107,9 +114,15 @@ class _Reader:
         self.problems.append(Problem(code, name, message, name, place.line, place.column))
 
     def _plain(self, node: Node, path: DocumentPath, name: str) -> object:
+        self._nodes += 1
+        if self._nodes > _MOST_NODES:
+            if self._nodes == _MOST_NODES + 1:
+                self._complain("too_many", name, node, f"a catalog has at most {_MOST_NODES} values")
+            return None
         self.places[path] = _place(node, name)
         if len(path) > _DEEPEST:  # an anchor that holds itself has no end
             self._complain("too_deep", name, node, f"nested more than {_DEEPEST} levels deep")
+            self._nodes = _MOST_NODES + 1  # once is enough
             return None
         if isinstance(node, ScalarNode):
             if not _is_text(node.value):
@@ -126,8 +139,9 @@ class _Reader:
 
     def _complain_of_duplicates(self, node: MappingNode, name: str) -> None:
         keys = [str(key.value) for key, _ in node.value]
+        times = Counter(keys)
         for (key_node, _), key in zip(node.value, keys, strict=True):
-            if keys.count(key) > 1:
+            if times[key] > 1:
                 self._complain("duplicate_key", name, key_node, f"the key '{key}' stands here twice")
 
 

@@ -1,82 +1,31 @@
-"""Renders content: Liquid templates over the facts of a decision, in a sandbox.
+"""Renders content: Liquid templates over the facts of a decision, in a sandbox (`decision.sandbox`).
 
-No file access, no includes, bounded loops and output, and no clock: `"now" | date` means the decision's
-time, so that a replay renders the same bytes. In `html` fields what is filled in is escaped.
+No file access, no includes, bounded work, and no clock: `"now" | date` means the decision's time, so that a
+replay renders the same bytes. In `html` fields what is filled in is escaped.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from liquid import BoundTemplate, Environment, Mode
-from liquid.builtin.filters.misc import date as _date
-from liquid.exceptions import LiquidError
-from liquid.filter import liquid_filter, with_context
+from liquid import BoundTemplate
+from liquid.exceptions import LiquidError, ResourceLimitError
 
 from arbitration.catalog.compile import CompiledCatalog
 from arbitration.catalog.problems import Path, Problem, Source, caret
 from arbitration.facts import Declared
 from arbitration.inputs import Inputs
+from decision.sandbox import ENVIRONMENTS, LONGEST
 
 _ROOTS = {"customer", "scores", "context"}
-_NO_FILES = ("include", "render", "extends", "block", "layout")
 # What a template may run into: the filters let more through than the engine's own errors.
 _FAILURES = (LiquidError, ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 Template = str | BoundTemplate
 """A template, or the text itself where there is nothing to fill in."""
-
-
-class _Sandbox(Environment):
-    loop_iteration_limit = 10_000
-    output_stream_limit = 100_000
-    local_namespace_limit = 100_000
-    context_depth_limit = 20
-
-
-@with_context
-@liquid_filter
-def _date_of_decision(left: Any, fmt: Any, *, context: Any) -> Any:
-    if isinstance(left, str | int):
-        moment = context.resolve("now") if left in ("now", "today") else _moment(left)
-        if moment is None:
-            return str(left)
-        left = moment
-    if isinstance(left, datetime) and isinstance(fmt, str):
-        # "%s" alone would ask the machine for its time zone.
-        seconds = str(int(left.timestamp()))
-        fmt = type(fmt)(re.sub("%(%|s)", lambda found: seconds if found[1] == "s" else found[0], fmt))
-    return _date(left, fmt, environment=context.env)
-
-
-def _moment(left: str | int) -> datetime | None:
-    """Seconds since 1970, or an ISO 8601 text, as a time; None for any other text, which then stays as it is.
-
-    Liquid reads more ("Monday", "10:30"), but by the clock and the time zone of the machine.
-    """
-    try:
-        if isinstance(left, int) or left.isdigit():
-            return datetime.fromtimestamp(int(left), UTC)
-        moment = datetime.fromisoformat(left)
-    except (ValueError, OverflowError, OSError):
-        return None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-
-
-def _environment(*, html: bool) -> Environment:
-    env = _Sandbox(tolerance=Mode.STRICT, autoescape=html)
-    for tag in _NO_FILES:
-        env.tags.pop(tag, None)
-    env.filters.pop("safe")  # nothing a customer is called may become markup
-    env.add_filter("date", _date_of_decision)
-    return env
-
-
-_ENVIRONMENTS = {"text": _environment(html=False), "html": _environment(html=True)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +50,7 @@ def parse_templates(catalog: CompiledCatalog) -> Templates:
 
 def _parsed(content: Mapping[str, str], kinds: Mapping[str, str]) -> dict[str, Template]:
     return {
-        name: _ENVIRONMENTS[kinds[name]].from_string(text) if "{{" in text or "{%" in text else text
+        name: ENVIRONMENTS[kinds[name]].from_string(text) if "{{" in text or "{%" in text else text
         for name, text in content.items()
     }
 
@@ -154,7 +103,10 @@ def template_problems(
     }
     for path, placement_id, text in _texts(source.document):
         kind = kinds.get(str(placement_id), {}).get(str(path[-1]), "text")
-        env = _ENVIRONMENTS["html" if kind == "html" else "text"]
+        env = ENVIRONMENTS["html" if kind == "html" else "text"]
+        if len(text) > LONGEST:
+            yield _problem(source, path, "template", f"a text has at most {LONGEST} characters", text, 0)
+            continue
         try:
             template = env.from_string(text)
             analysis = template.analyze(include_partials=False)
@@ -173,6 +125,28 @@ def template_problems(
                 message = _unknown(root, place.segments, declared, unknown)
                 if message is not None:
                     yield _problem(source, path, "template_name", message, text, place.span.index)
+        if _works_too_much(template, declared):
+            yield _problem(source, path, "template_cost", "does too much work", text, 0)
+
+
+_SAMPLES: dict[str, Any] = {"bool": True, "int": 10, "double": 10.0, "string": "Ten letters"}
+_SAMPLES |= {"timestamp": datetime(2026, 1, 1, tzinfo=UTC), "strings": ["Ten letters"] * 10}
+
+
+def _works_too_much(template: BoundTemplate, declared: Mapping[str, Declared]) -> bool:
+    """Whether it does so whatever is filled in. By what a customer may be called it may still: it then fails
+    where it is rendered, and costs its text."""
+    variables: dict[str, Any] = {root: {} for root in _ROOTS}
+    for name, fact in declared.items():
+        root, _, field = name.partition(".")
+        variables[root][field] = _SAMPLES[fact.type]
+    try:
+        template.render(**variables, now=_SAMPLES["timestamp"])
+    except ResourceLimitError:
+        return True
+    except _FAILURES:
+        return False
+    return False
 
 
 def _unknown(

@@ -22,6 +22,7 @@ from arbitration.inputs import Inputs
 from decision.asking import Request, content_hash, fit
 from decision.errors import FieldError, InternalError, Rejected, StoreUnavailable
 from decision.gathering import Gathered, Gatherer, TimeBudget
+from decision.governance.halts import Halts
 from decision.limiting import Limited, budget_periods, limited
 from decision.live import Live, Serving
 from decision.logs import about, access
@@ -87,6 +88,7 @@ class Deciding:
         new_id: Callable[[], str],
         timeout_ms: int,
         metrics: Metrics,
+        halts: Halts,
     ) -> None:
         self._store = store
         self._live = live
@@ -95,6 +97,7 @@ class Deciding:
         self._new_id = new_id
         self._timeout_ms = timeout_ms
         self._metrics = metrics
+        self._halts = halts
 
     async def decide(self, request: DecisionRequest) -> bytes:
         """The reply to one request, committed. Raises Rejected, and then nothing was; StoreUnavailable, and
@@ -239,7 +242,9 @@ class Deciding:
         subject, situation = await self._look(
             prepared.request, prepared.now, catalog.limits, budgets, deadline
         )
-        if (subject.keys, subject.limited_as) != (prepared.subject.keys, prepared.subject.limited_as):
+        erased = situation is not None and prepared.known.life not in (0, situation.standing.life)
+        mine = prepared.subject
+        if erased or (subject.keys, subject.limited_as) != (mine.keys, mine.limited_as):
             fresh = await self._prepare(prepared.request)
             return replace(fresh, attempts=attempts) if isinstance(fresh, _Made) else fresh
         standing = None if situation is None else situation.standing
@@ -302,6 +307,7 @@ class Deciding:
             degraded=(*known.degraded, *limits.degraded),
             fetched={id: round(each.age, 3) for id, each in known.answers.items() if each.row is not None},
             given=tuple(asked.given),
+            halts=self._halts.in_force,
         )
         with self._stage("decide"):
             made = decide(inputs, published.compiled, prepared.serving.snapshots)
@@ -370,6 +376,7 @@ def _claim(prepared: _Prepared, limits: Limited, made: Decision) -> Claim:
         ),
         due_at=reserved_until(made, catalog) if deferred else None,
         joins=limits.joins,
+        life=prepared.known.life,
     )
 
 

@@ -13,7 +13,7 @@ know, the cause travels as `__cause__` into the log.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,10 +51,19 @@ class FieldError:
 
 
 class Rejected(NextBestActionError):
-    """A request refused with HTTP `status` and problem `code`; names the fields at fault."""
+    """A request refused with HTTP `status` and problem `code`; names the fields at fault. `headers`: what the
+    reply says beside."""
 
-    def __init__(self, status: int, code: str, detail: str, errors: Sequence[FieldError] = ()) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        errors: Sequence[FieldError] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(detail)
+        self.headers = dict(headers or {})
         self.status = status
         self.code = code
         self.detail = detail

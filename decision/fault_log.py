@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from decision.errors import StoreUnavailable
+from decision.logs import words
 
 
 class FaultLog:
@@ -37,14 +38,15 @@ class FaultLog:
         now = self._clock()
         self._last = now
         self._faults += 1
+        said = words(error)
         if self._first is None:
             self._first = self._said = now
             known = isinstance(error, StoreUnavailable)
-            self._logger.error("%s: %s", self._what, error, exc_info=None if known else error)
+            self._logger.error("%s: %s", self._what, said, exc_info=None if known else error)
             return
         self._untold += 1
         if now - self._said >= self._every:
-            self._logger.error("%s; %d times more, the last: %s", self._what, self._untold, error)
+            self._logger.error("%s; %d times more, the last: %s", self._what, self._untold, said)
             self._said, self._untold = now, 0
 
     def well(self) -> None:

@@ -24,6 +24,8 @@ from decision.subjects import Subject
 # Of a source: there is nobody of whom it could say so, or it says nothing of this.
 _NOTHING_KNOWN = (None, Cause.NOT_FOUND, Cause.MISSING_INPUT)
 CONSENTS = ("given", "withdrawn")
+RESTRICTED = "profile:restricted"
+"""In `degraded`: what is known of the customer was not used, as they had it restricted."""
 # Of a request's time; the rest is for deciding and for making the answer durable.
 _SHARE_OF_SOURCES = 0.8
 
@@ -51,7 +53,7 @@ class Gathered:
     """What is known of a customer at a moment; see `arbitration.inputs.Inputs` for the fields.
 
     `standing`: None where it could not be read. `answers`: what each source had to say. `stored`: the profile
-    in the store, if there is one.
+    in the store, if there is one. `life`: of the customer when it was read; see `Standing`.
     """
 
     facts: Mapping[str, Value] = field(default_factory=dict)
@@ -61,6 +63,7 @@ class Gathered:
     degraded: tuple[str, ...] = ()
     answers: Mapping[str, Answer] = field(default_factory=dict)
     stored: Customer | None = None
+    life: int = 0
 
 
 class Gatherer:
@@ -121,6 +124,9 @@ class _Round:
         self._unfit: list[str] = []
         self._answers: dict[str, Answer] = {}
         self._arrived = {call.source.id: asyncio.Event() for call in catalog.calls}
+        self._restricted = self._customer is not None and bool(self._customer.restricted)
+        if self._restricted:
+            self._missing.append(RESTRICTED)
         if self._customer is not None:
             self._take_stored(self._customer)
         elif not situation.stranger and _stores_anything(catalog):
@@ -137,6 +143,8 @@ class _Round:
         self._arrived[call.source.id].set()
 
     async def _answer(self, call: Call, source: Guarded | None) -> Answer:
+        if self._restricted:
+            return Answer(None)
         if self._withdrawn() and all(served.name.startswith("scores.") for served in call.serves):
             return Answer(None)
         if source is None:
@@ -172,12 +180,13 @@ class _Round:
             (*self._subject.degraded, *self._missing, *causes, *bad),
             self._answers,
             self._customer,
+            self._standing.life,
         )
 
     def _objects(self) -> bool:
-        """Whether the customer objects to profiling. An answer that was there to be had, and did not come,
-        may have been yes."""
-        if self._withdrawn():
+        """Whether the customer objects to profiling, or may be used nothing of. An answer that was there to
+        be had, and did not come, may have been yes."""
+        if self._withdrawn() or self._restricted:
             return True
         for purpose in self._catalog.model.purposes:
             if purpose.profiling and purpose.id not in self._consents:
@@ -208,12 +217,16 @@ class _Round:
         return None if declared is None else declared.origin
 
     def _take_stored(self, customer: Customer) -> None:
+        elsewhere = {p.id for p in self._catalog.model.purposes if p.source != STORE}
+        consents = {p: answer for p, answer in customer.consents.items() if p not in elsewhere}
+        if self._restricted:  # what protects the customer still does
+            self._consents |= {p: answer for p, answer in consents.items() if answer == "withdrawn"}
+            return
+        self._consents |= consents
         for prefix, values in (("customer", customer.attributes), ("scores", customer.scores)):
             for key, raw in values.items():
                 if self._origin(name := f"{prefix}.{key}") == STORE:
                     self._admit(name, raw)
-        elsewhere = {p.id for p in self._catalog.model.purposes if p.source != STORE}
-        self._consents |= {p: answer for p, answer in customer.consents.items() if p not in elsewhere}
 
     def _admit(self, name: str, raw: object) -> None:
         prefix, _, rest = name.partition(".")

@@ -163,7 +163,15 @@ def to_customer(customer_id: str, profile: CustomerMessage) -> Customer:
     """A profile message as the store's record."""
     consents, details = _consents(profile.consents)
     identities = to_identities(profile.identities)
-    return Customer(customer_id, profile.attributes, profile.scores, consents, identities, details)
+    return Customer(
+        customer_id,
+        profile.attributes,
+        profile.scores,
+        consents,
+        identities,
+        details,
+        profile.restricted,
+    )
 
 
 def to_change(customer_id: str, patch: CustomerPatch) -> Change:
@@ -176,10 +184,11 @@ def to_change(customer_id: str, patch: CustomerPatch) -> Change:
         {key: value for key, value in values.items() if value is not None}
         for values in (patch.attributes, patch.scores)
     )
-    given = {purpose: each for purpose, each in patch.consents.items() if each is not None}
-    consents, details = _consents(given)
+    answered = {purpose: each for purpose, each in patch.consents.items() if each is not None}
+    consents, details = _consents(answered)
     identities = to_identities(patch.identities)
-    return Change(Customer(customer_id, attributes, scores, consents, identities, details), tuple(remove))
+    given = Customer(customer_id, attributes, scores, consents, identities, details, patch.restricted)
+    return Change(given, tuple(remove))
 
 
 def _consents(given: Mapping[str, Consent]) -> tuple[dict[str, str], dict[str, ConsentDetail]]:

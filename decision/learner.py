@@ -16,6 +16,7 @@ import numpy as np
 import orjson
 
 from arbitration.catalog.compile import CompiledCatalog
+from arbitration.catalog.keeping import EraseAfter
 from arbitration.errors import SnapshotError
 from arbitration.inputs import Inputs
 from arbitration.policy.mabwiser.history import History
@@ -24,6 +25,7 @@ from arbitration.snapshot import empty_state, fingerprint, lineage, save
 from decision.fault_log import FaultLog
 from decision.labels import ItemKey, label_of, reward, value
 from decision.metrics import LearnerMetrics
+from decision.privacy.keeping import Keeping
 from decision.publishing import load_published
 from decision.responding import treatments
 from decision.storage.port import (
@@ -83,11 +85,12 @@ class Learner:
         self._signing_key = signing_key
         self._learned: _Learned | None = None
         self._catalogs: dict[str, CompiledCatalog] = {}
+        self._keeping = Keeping(store, clock)
         self._faults = FaultLog(log, "learning failed; it is tried again from what the store holds")
 
     async def run(self, interval: float) -> None:
-        """Learns every `interval` seconds until cancelled, while no other learner does. What fails is logged
-        and tried again.
+        """Learns every `interval` seconds until cancelled, while no other learner does; and erases what was
+        kept long enough. What fails is logged and tried again.
 
         Every round with news leaves a snapshot behind for good, and the more is known the less a round
         adds: so with n events learned the pause grows to n / 10,000 seconds, at most a minute.
@@ -105,6 +108,7 @@ class Learner:
                 if leads:
                     while await self.step() >= BATCH:
                         pass
+                    await self._keeping.due(self._erase_after())
                     self._metrics.last_round.set(self._clock().timestamp())
                     pause = max(interval, min(self._events() / 10_000, _LONGEST_PAUSE))
                 self._faults.well()
@@ -112,6 +116,9 @@ class Learner:
                 self._metrics.leading.set(leads)
                 self._faults.fault(error)
             await asyncio.sleep(pause)
+
+    def _erase_after(self) -> EraseAfter:
+        return EraseAfter() if self._learned is None else self._learned.catalog.model.erase_after
 
     def _events(self) -> float:
         states = self._learned.states.values() if self._learned is not None else ()

@@ -59,9 +59,11 @@ class Live:
         prepare: Prepare | None = None,
         alarm: Callable[[Mapping[str, str]], None] = lambda refused: None,
         signing_key: bytes = b"",
+        follow: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """`prepare`: what else has to be made ready for a catalog before it is served; `alarm`: is told after
-        every look which snapshots are refused, by policy."""
+        """`follow`: what else is to be read whenever there may be news; `prepare`: what else has to be made
+        ready for a catalog before it is served; `alarm`: is told after every look which snapshots are
+        refused, by policy."""
         self._store = store
         self._prepare = prepare
         self._poll_seconds = poll_seconds
@@ -70,6 +72,7 @@ class Live:
         self._snapshots: OrderedDict[tuple[str, str, str], Snapshot] = OrderedDict()
         self._alarm = alarm
         self._signing_key = signing_key
+        self._follow = follow
         self.refused: dict[str, str] = {}
         self._refreshing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -100,6 +103,8 @@ class Live:
     async def refresh(self) -> None:
         """Swaps to the newest catalog and snapshots, if they are newer than what is served."""
         async with self._refreshing:
+            if self._follow is not None:
+                await self._follow()
             publication = await self._store.live_catalog()
             if publication is None:
                 return

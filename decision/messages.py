@@ -174,6 +174,15 @@ Consent = Annotated[
 ]
 
 
+Restricted = Annotated[
+    bool | None,
+    Field(
+        description="Whether nothing that is stored or fetched of the customer is to be used (GDPR Art. 18). "
+        "What is not said stays as it is."
+    ),
+]
+
+
 class CustomerMessage(Message):
     """A customer's profile, as a whole."""
 
@@ -181,6 +190,7 @@ class CustomerMessage(Message):
     scores: Facts = Field(default_factory=dict)
     consents: Annotated[dict[str, Consent], Field(max_length=256)] = Field(default_factory=dict)
     identities: Annotated[list[IdentityMessage], Field(max_length=64)] = Field(default_factory=list)
+    restricted: Restricted = None
 
 
 class CustomerPatch(Message):
@@ -190,6 +200,7 @@ class CustomerPatch(Message):
     scores: Facts = Field(default_factory=dict)
     consents: Annotated[dict[str, Consent | None], Field(max_length=256)] = Field(default_factory=dict)
     identities: Annotated[list[IdentityMessage], Field(max_length=64)] = Field(default_factory=list)
+    restricted: Restricted = None
 
 
 class ImportLine(CustomerMessage):
@@ -434,6 +445,7 @@ class CustomerReply(Reply):
     consents: dict[str, str]
     consent_records: dict[str, ConsentReply]
     identities: list[IdentityMessage]
+    restricted: bool
 
 
 class NamesReply(Reply):
@@ -557,11 +569,15 @@ class ValidationReply(Reply):
 
 
 class PublicationReply(Reply):
-    """A published version."""
+    """A published version; who published it and why, where that is known."""
 
     version: str
     published_at: str
     live: bool
+    published_by: str | None = None
+    why: str | None = None
+    title: str | None = None
+    change: str | None = None
 
 
 class VersionsReply(Reply):

@@ -79,10 +79,11 @@ class Overview:
             "consents": {} if stored is None else stored.consents,
             "consent_records": {} if stored is None else consent_records(stored, times),
             "identities": [{"type": each.type, "value": each.value} for each in names.identities],
+            "restricted": stored is not None and bool(stored.restricted),
             "merged": list(names.merged),
             "facts": [_fact(told, now) for told in _told(catalog, gathered, times, now)],
             "degraded": list(gathered.degraded),
-            **_limits(gathered.standing or Standing(), catalog),
+            **limiting(gathered.standing or Standing(), catalog),
             "decisions": history,
         }
 
@@ -97,7 +98,7 @@ class Overview:
     async def _history(self, keys: tuple[str, ...], limit: int) -> list[dict[str, Any]]:
         decisions, responses = await self._store.history(keys, limit)
         deferred = [each.decision_id for each in decisions if each.activation == "deferred"]
-        return _recent(decisions, responses, await self._store.reservations(deferred) if deferred else ())
+        return recent(decisions, responses, await self._store.reservations(deferred) if deferred else ())
 
 
 def consent_records(customer: Customer, told: Mapping[str, datetime]) -> dict[str, dict[str, Any]]:
@@ -116,7 +117,8 @@ def consent_records(customer: Customer, told: Mapping[str, datetime]) -> dict[st
     return found
 
 
-def _limits(standing: Standing, catalog: CompiledCatalog) -> dict[str, Any]:
+def limiting(standing: Standing, catalog: CompiledCatalog) -> dict[str, Any]:
+    """What limits a customer now, as in `decision.messages.OverviewReply`."""
     windows = {(control.id, control.valid.from_ or "") for control in catalog.model.control_groups}
     return {
         "stops": [
@@ -139,8 +141,10 @@ def _limits(standing: Standing, catalog: CompiledCatalog) -> dict[str, Any]:
     }
 
 
-def _recent(
-    decisions: list[DecisionRecord], responses: list[ResponseRecord], reservations: Sequence[Reservation]
+def recent(
+    decisions: Sequence[DecisionRecord],
+    responses: Sequence[ResponseRecord],
+    reservations: Sequence[Reservation],
 ) -> list[dict[str, Any]]:
     """Decisions with what came back for each, as `decision.messages.HistoryDecision`."""
     reserved: dict[str, list[dict[str, Any]]] = {}

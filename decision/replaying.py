@@ -33,11 +33,14 @@ class Replaying:
         self._live = live
 
     async def record(self, decision_id: str) -> DecisionRecord:
-        """The record of a decision. Raises Rejected (404)."""
+        """The record of a decision. Raises Rejected (404; 410 where its customer was erased)."""
         record = await self._ledger.decision(decision_id)
         if record is None:
             error = FieldError("decision_id", "unknown_decision", "no decision was made under this id")
             raise Rejected(404, "unknown_decision", "There is no decision with this id.", [error])
+        if record.erased:
+            error = FieldError("decision_id", "erased", "what it was made of and what it said are erased")
+            raise Rejected(410, "erased", "The customer of this decision was erased.", [error])
         return record
 
     async def replay(self, decision_id: str) -> Replayed:
@@ -50,7 +53,11 @@ class Replaying:
 
     async def explanation(self, decision_id: str) -> dict[str, Any]:
         """Why it came out as it did, and what the shadows of then would have done. Raises as `replay`."""
-        again = await _available(self._live, await self.record(decision_id))
+        return await self.explained(await self.record(decision_id))
+
+    async def explained(self, record: DecisionRecord) -> dict[str, Any]:
+        """As `explanation`, of a decision that was read."""
+        again = await _available(self._live, record)
         explained = explain(again.decision, again.published.compiled)
         if found := shadows(again.decision.inputs, again.published.compiled, again.snapshots):
             explained["shadows"] = found

@@ -69,8 +69,10 @@ def _placement(slate: Slate, decision: Decision, published: Published, renderer:
     placement = slate.candidates.placement
     items = [_item(item, published, renderer) for item in slate.items]
     fallback = published.templates.fallbacks.get(placement.id)
-    # Nothing goes out in quiet hours, or where another channel was chosen.
-    silent = placement.channel != decision.channel or placement.channel in decision.inputs.quiet
+    # Nothing goes out in quiet hours, on a channel that is halted, or where another one was chosen.
+    inputs = decision.inputs
+    silent = placement.channel != decision.channel or placement.channel in inputs.quiet
+    silent |= ("channel", placement.channel) in inputs.halts
     if not items and fallback is not None and not silent:
         return {
             "id": placement.id,

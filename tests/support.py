@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 
+from decision.access.oidc import Issuer
 from decision.api.app import create_app
 from decision.api.context import Context, build
 from decision.learner import Learner
@@ -207,10 +208,14 @@ EMPTY = """
 DO $$ DECLARE name text; BEGIN
     FOR name IN SELECT relname FROM pg_class
                  WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
-                   AND relname NOT IN ('schema_migrations', 'learner_cursor')
+                   AND relname NOT IN ('schema_migrations', 'learner_cursor', 'secrets')
+                   AND relname NOT IN ('audit', 'audit_head')
     LOOP EXECUTE 'DELETE FROM ' || name; END LOOP;
     UPDATE learner_cursor
        SET (decisions, responses, rounds, decisions_placed, responses_placed) = (0, 0, 0, 0, 0);
+    SET LOCAL session_replication_role = replica; -- the audit trail refuses
+    DELETE FROM audit;
+    UPDATE audit_head SET (seq, hash) = (0, repeat('0', 64));
 END $$
 """
 """Empties a store in PostgreSQL."""
@@ -277,9 +282,11 @@ class Service:
         return Learner(self.context.store, self.clock)
 
     def rows(self) -> dict[str, int]:
-        """How many rows each table has."""
+        """How many rows each table has; but for the audit trail, which also has what came to nothing."""
         with closing(sqlite3.connect(self.path)) as connection:
-            names = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+            names = connection.execute(
+                "SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> 'audit'"
+            ).fetchall()
             return {
                 name: connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for (name,) in names
             }
@@ -315,6 +322,8 @@ async def running(
     poll: float = 60,
     connections: Connections | None = None,
     signing_key: bytes = b"",
+    issuer: Issuer | None = None,
+    local: bool = True,
 ) -> AsyncIterator[Service]:
     """A service on the database at `path`; `connections`: to the
     sources of its catalog. Errors nobody handled become replies, as on a real server."""
@@ -327,11 +336,13 @@ async def running(
         connections=connections,
         timeout_ms=5_000,  # a busy machine must not make knowledge go missing
         signing_key=signing_key,
+        issuer=issuer,
+        local=local,
     )
     app = create_app(context)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+        httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
     ):
         yield Service(client, context, clock, path)

@@ -28,7 +28,13 @@ class _Part(BaseModel):
 SourceName = Annotated[str, Field(pattern=r"^(customer|scores|context)\.[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 
 
-class NumericFeature(_Part):
+class _Feature(_Part):
+    """`allow_sensitive`: it may be worked out from a sensitive attribute; no encoding depends on it."""
+
+    allow_sensitive: bool = False
+
+
+class NumericFeature(_Feature):
     """`(value - center) / scale`, clipped to ±`clip`, and a column that is 1 where the value is missing.
 
     A bool counts as 0 or 1; a timestamp as the days from now until then.
@@ -42,7 +48,7 @@ class NumericFeature(_Part):
     clip: Positive = 5.0
 
 
-class CategoricalFeature(_Part):
+class CategoricalFeature(_Feature):
     """One column per listed value, and one more for anything else, a missing value included."""
 
     kind: Literal["categorical"]
@@ -51,7 +57,7 @@ class CategoricalFeature(_Part):
     values: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
 
 
-class BucketisedFeature(_Part):
+class BucketisedFeature(_Feature):
     """One column per interval between the ascending `edges` (left-closed), and one where it is missing."""
 
     kind: Literal["bucketised"]
@@ -66,7 +72,7 @@ class BucketisedFeature(_Part):
         return self
 
 
-class CrossFeature(_Part):
+class CrossFeature(_Feature):
     """Every product of a column of one feature with a column of another (not itself a cross)."""
 
     kind: Literal["cross"]

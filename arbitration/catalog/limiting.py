@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from arbitration.calendars import always_quiet
+from arbitration.catalog.keeping import keeping_problems
 from arbitration.catalog.limits import MOST, QUIET_HOURS, ContactPolicy, Selection, Stop
 from arbitration.catalog.model import Action
 from arbitration.catalog.problems import Path, Problem
@@ -23,6 +24,7 @@ _DAYS = {"day": 2, "week": 8, "month": 32, "quarter": 93, "year": 367}
 def limit_problems(checker: Checker) -> Iterator[Problem]:
     """Every problem of the limiting parts."""
     yield from _time_zone(checker)
+    yield from keeping_problems(checker)
     for section in ("contact_policies", "control_groups"):
         if len(getattr(checker.catalog, section)) > MOST:
             message = f"a catalog has at most {MOST}: each is looked at in every decision"

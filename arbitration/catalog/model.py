@@ -10,6 +10,9 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from arbitration.catalog.fairness import FairnessBound, bands_fault
+from arbitration.catalog.governing import Governance
+from arbitration.catalog.keeping import EraseAfter
 from arbitration.catalog.learning import Feature, Policy
 from arbitration.catalog.limits import (
     MOST,
@@ -29,6 +32,7 @@ from arbitration.catalog.scalars import (
     Expression,
     Finite,
     Id,
+    MomentText,
     Name,
     NotNegative,
     Positive,
@@ -80,10 +84,18 @@ class Attribute(Fact):
     explanations and error messages.
 
     `source`: where it is fetched from, under what `path` there (see the kinds of sources). `derive`: a rule
-    for it over other facts instead, worked out whenever it is needed.
+    for it over other facts instead, worked out whenever it is needed. One that is `sensitive` is no feature
+    unless that is allowed there, and has a fairness report; `bands`: the ascending edges (each begins a band)
+    by which a number or a timestamp is reported.
     """
 
     pii: bool = False
+    sensitive: bool = False
+    bands: (
+        Annotated[tuple[Finite, ...], Field(strict=False, min_length=1)]
+        | Annotated[tuple[MomentText, ...], Field(strict=False, min_length=1)]
+        | None
+    ) = None
     source: Id = STORE
     path: Path | None = None
     derive: Expression | None = None
@@ -93,6 +105,15 @@ class Attribute(Fact):
         if self.derive is not None and (self.source != STORE or self.path is not None):
             raise ValueError("derive takes the place of source and path")
         return _pathless_store(self)
+
+    @model_validator(mode="after")
+    def _bands_fit(self) -> Attribute:
+        if self.bands is not None:
+            if not self.sensitive:
+                raise ValueError("bands are for sensitive attributes")
+            if (message := bands_fault(self.type, self.bands)) is not None:
+                raise ValueError(message)
+        return self
 
 
 class ContextValue(Fact):
@@ -313,7 +334,7 @@ class Catalog(Part):
 
     `time_zone`: of calendar periods and quiet hours that name none; `customer_time_zone`: the attribute
     (a string) with the customer's own, by which quiet hours go where it is known. `retention`: how long the
-    ledger is kept at least; no limit can look further back.
+    ledger is kept at least; no limit can look further back. `erase_after`: how long it is kept at most.
     """
 
     name: str = ""
@@ -321,6 +342,8 @@ class Catalog(Part):
     time_zone: ZoneName = "UTC"
     customer_time_zone: Name | None = None
     retention: DurationText = "730d"
+    erase_after: EraseAfter = EraseAfter()
+    governance: Governance = Governance()
     attributes: Annotated[tuple[Attribute, ...], Field(strict=False)] = ()
     scores: Annotated[tuple[Score, ...], Field(strict=False)] = ()
     context: Annotated[tuple[ContextValue, ...], Field(strict=False)] = ()
@@ -335,3 +358,4 @@ class Catalog(Part):
     contact_policies: Annotated[tuple[ContactPolicy, ...], Field(strict=False, max_length=MOST)] = ()
     control_groups: Annotated[tuple[ControlGroup, ...], Field(strict=False, max_length=MOST)] = ()
     actions: Annotated[tuple[Action, ...], Field(strict=False)] = ()
+    fairness: Annotated[tuple[FairnessBound, ...], Field(strict=False, max_length=MOST)] = ()

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from arbitration.catalog.fairness import unreported
 from arbitration.catalog.learning import Policy
 from arbitration.catalog.limiting import limit_problems
 from arbitration.catalog.model import Action, Catalog, Placement, Treatment
 from arbitration.catalog.problems import Path, Problem, Source
 from arbitration.catalog.provenance import faults
 from arbitration.catalog.scalars import moment
+from arbitration.catalog.sensitivity import sensitive_facts, tells
 from arbitration.facts import STORE
 from arbitration.features import cross_problem
 
@@ -28,7 +30,7 @@ class Checker:
             for section in (
                 "attributes", "scores", "context", "purposes", "sources", "groups", "channels",
                 "placements", "features", "policies", "context_weights", "contact_policies",
-                "control_groups", "actions",
+                "control_groups", "actions", "fairness",
             )
         }  # fmt: skip
         self.placements: dict[str, Placement] = {part.id: part for part in catalog.placements}
@@ -63,6 +65,37 @@ def check(
     for action in catalog.actions:
         yield from _action(checker, action)
     yield from limit_problems(checker)
+    yield from _fairness(checker)
+
+
+def _fairness(checker: Checker) -> Iterator[Problem]:
+    """What a sensitive attribute must not be used for, and bounds."""
+    told = sensitive_facts(checker.catalog)
+    for feature in checker.catalog.features:
+        of = tells(feature, checker.catalog.features, told)
+        if of and not feature.allow_sensitive:
+            place = "of" if feature.kind == "cross" else "source"
+            message = f"it tells what is sensitive ({', '.join(sorted(of))}); meant so: allow_sensitive: true"
+            yield checker.source.problem("sensitive", checker.path("features", feature, place), message)
+    attributes = {attribute.id: attribute for attribute in checker.catalog.attributes}
+    for bound in checker.catalog.fairness:
+        path = checker.path("fairness", bound)
+        yield from checker.unknown("attributes", bound.attribute, (*path, "attribute"))
+        yield from checker.unknown("actions", bound.action, (*path, "action"))
+        yield from checker.unknown("groups", bound.group, (*path, "group"))
+        if (attribute := attributes.get(bound.attribute)) is not None:
+            why = unreported(attribute) if attribute.sensitive else "not_sensitive"
+            if why is not None:
+                message = f"'{attribute.id}' has no levels to compare: {_NO_LEVELS[why]}"
+                yield checker.source.problem(why, (*path, "attribute"), message)
+
+
+_NO_LEVELS = {
+    "not_sensitive": "it is not declared sensitive",
+    "no_values": "a string needs values",
+    "no_bands": "a number or a timestamp needs bands",
+    "a_list": "it is a list",
+}
 
 
 def _duplicates(checker: Checker) -> Iterator[Problem]:

@@ -12,7 +12,7 @@ from typing import Any, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
-from arbitration.catalog import references
+from arbitration.catalog import cost, references
 from arbitration.catalog.model import Catalog, FactType
 from arbitration.catalog.problems import Path, Problem, Source, caret
 from arbitration.facts import Declared, declarations
@@ -54,6 +54,7 @@ def check(source: Source) -> Check:
         f"{_PREFIX[section]}.{name}" for section in _PREFIX for name in broken.get(section, ())
     )
     declared = declarations(catalog)
+    problems += [source.problem("too_many", (name,), message) for name, message in cost.too_many(catalog)]
     problems += _check_rules(source, Language(declared, unknown), declared)
     sound = None if problems else Catalog.model_validate(dict(source.document))
     return Check(sound, tuple(problems), declared, unknown)
@@ -141,12 +142,17 @@ def _pydantic_problem(source: Source, base: Path, detail: Any, item: object = No
 
 
 def _check_rules(source: Source, language: Language, declared: Mapping[str, Declared]) -> Iterator[Problem]:
+    compiling = cost.Compiling(language, declared)
     for path, text, wanted, channels in _expressions(source.document):
-        compiled = language.compile(text, wanted)
+        if path[3:4] == (cost.MOST_CLAUSES,):
+            yield source.problem("too_many", path, f"a stage has at most {cost.MOST_CLAUSES} rules")
+        compiled = compiling.compile(text, wanted)
         if isinstance(compiled, list):
             for problem in compiled:
                 excerpt = caret(text, problem.line, problem.column)
                 yield source.problem("rule", path, problem.message, excerpt)
+            if compiling.full:
+                return
             continue
         for name in compiled.names:
             only = declared[name].channels if name in declared else None

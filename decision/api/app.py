@@ -9,15 +9,49 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from decision.api import catalogs, customers, decisions, operations, problems, reports, responses, snapshots
+from decision.access.scopes import NEEDED
+from decision.api import (
+    audit,
+    catalogs,
+    customers,
+    decisions,
+    fairness,
+    governance,
+    headers,
+    operations,
+    privacy,
+    problems,
+    reports,
+    responses,
+    snapshots,
+)
 from decision.api.admission import OF_OPERATIONS, Admission, Door
 from decision.api.body import BodyLimit
 from decision.api.context import Context
+from decision.api.cors import Cors
 from decision.api.watching import Watched
 from decision.messages import Problem
 
 VERSION = "0.1.0"
-_ROUTED = (decisions, responses, customers, catalogs, snapshots, reports, operations)
+_BEARER = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "An API key, or a token of the issuer that the service accepts; with each operation, the"
+    " scope it needs. None is asked for while no key was ever made, and only this machine is listened to.",
+}
+_ROUTED = (
+    decisions,
+    responses,
+    customers,
+    privacy,
+    catalogs,
+    governance,
+    snapshots,
+    reports,
+    fairness,
+    audit,
+    operations,
+)
 
 
 def create_app(context: Context) -> FastAPI:
@@ -30,12 +64,17 @@ def create_app(context: Context) -> FastAPI:
             await context.live.start()
             context.releasing.start()
             context.watching.start()
+            context.scheduling.start()
             yield
         finally:
+            await context.scheduling.stop()
             await context.watching.stop()
             await context.releasing.stop()
             await context.live.stop()
             await context.sources.close()
+            if context.oidc is not None:
+                await context.oidc.close()
+            context.guard.close()
             await context.store.close()
 
     app = FastAPI(
@@ -52,11 +91,14 @@ def create_app(context: Context) -> FastAPI:
         telemetry={"metrics": False, "logs": False, "operation_spans": False, "exclude": _of_operations},
     )
     app.state.context = context
+    app.state.guard = context.guard
     app.state.door = Door()
     app.add_middleware(BodyLimit)
     app.add_middleware(Admission, door=app.state.door, shed=context.metrics.shed)
+    app.add_middleware(Cors, allowed=lambda: context.register.keys.origins(context.clock()))
     app.add_middleware(Watched, metrics=context.metrics)  # the outermost: it sees what is refused, too
     problems.install(app)
+    headers.outermost(app)
     app.openapi = lambda: contract(app)  # type: ignore[method-assign]
     return app
 
@@ -75,5 +117,10 @@ def contract(app: FastAPI) -> dict[str, Any]:
         schemas["Problem"] = schema
         schemas.pop("HTTPValidationError", None)
         schemas.pop("ValidationError", None)
+        document["components"]["securitySchemes"] = {"bearer": _BEARER}
+        for path in document["paths"].values():
+            for operation in path.values():
+                need = NEEDED[operation["operationId"]]
+                operation["security"] = [] if need.scope is None else [{"bearer": [need.scope]}]
         app.openapi_schema = document
     return app.openapi_schema

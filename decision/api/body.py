@@ -9,6 +9,8 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from decision.access.scopes import NEEDED
+from decision.api.guard import Guard
 from decision.api.problems import problem_of, respond
 from decision.errors import FieldError, Rejected
 from decision.strict_json import parse
@@ -17,6 +19,8 @@ MIB = 1024 * 1024
 LIMIT = MIB
 # A catalog of thousands of treatments is larger than any other request; None: read as a stream.
 LIMITS = {
+    "/v1/catalog/changes": 16 * MIB,
+    "/v1/catalog/diff": 16 * MIB,
     "/v1/catalog/publish": 16 * MIB,
     "/v1/catalog/validate": 16 * MIB,
     "/v1/customers:import": None,
@@ -32,7 +36,7 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Counts what is received; the application sees at most the limit."""
-        limit = LIMITS.get(scope["path"], LIMIT) if scope["type"] == "http" else None
+        limit = _limit(scope["path"]) if scope["type"] == "http" else None
         if limit is None:
             await self._app(scope, receive, send)
             return
@@ -53,6 +57,10 @@ class BodyLimit:
         await self._app(scope, counted, send)
 
 
+def _limit(path: str) -> int | None:
+    return LIMITS.get("/v1/catalog/changes" if path.startswith("/v1/catalog/changes/") else path, LIMIT)
+
+
 def _too_large(limit: int) -> Rejected:
     error = FieldError("body", "too_large", f"at most {limit} bytes")
     return Rejected(413, "body_too_large", f"A body has at most {limit} bytes here.", [error])
@@ -69,13 +77,19 @@ class StrictRequest(Request):
 
 
 class StrictRoute(APIRoute):
-    """A route that reads its body as a `StrictRequest`."""
+    """A route that is guarded, and reads its body as a `StrictRequest`. It cannot be made unless it is said
+    what it needs (`decision.access.scopes`)."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """FastAPI's own handler, given a strict request."""
+        """FastAPI's own handler, given a strict request, behind the guard."""
         handler = super().get_route_handler()
+        need = NEEDED[self.operation_id or ""]
 
         async def strict(request: Request) -> Response:
             return await handler(StrictRequest(request.scope, request.receive))
 
-        return strict
+        async def guarded(request: Request) -> Response:
+            guard: Guard = request.app.state.guard
+            return await guard.passed(need, request, strict)
+
+        return strict if need.scope is None else guarded

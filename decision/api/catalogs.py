@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter, Body, Query
 
 from arbitration.catalog.problems import Source
 from arbitration.errors import CatalogError
 from arbitration.facts import rfc3339
 from decision.api.body import StrictRoute
 from decision.api.decisions import Parts
+from decision.api.guard import Caller
 from decision.api.problems import catalog_problem, documented
-from decision.errors import FieldError, Rejected
+from decision.governance.messages import Text
 from decision.messages import (
     CatalogReply,
     FieldProblem,
@@ -23,6 +24,7 @@ from decision.messages import (
     VersionsReply,
 )
 from decision.publishing import check_document
+from decision.storage.port import Publication
 
 router = APIRouter(prefix="/v1/catalog", tags=["catalog"], route_class=StrictRoute)
 Document = Annotated[dict[str, Any], Body(description="The catalog, as one JSON document.")]
@@ -47,44 +49,52 @@ async def validate(document: Document) -> ValidationReply:
     )
 
 
-@router.post("/publish", operation_id="publishCatalog", responses=documented(400, 413, 415))
-async def publish(document: Document, parts: Parts) -> PublicationReply:
-    """Publishes a catalog: every worker decides with it within two seconds."""
+@router.post("/publish", operation_id="publishCatalog", responses=documented(400, 409, 413, 415))
+async def publish(
+    document: Document, parts: Parts, caller: Caller, why: Annotated[Text | None, Query()] = None
+) -> PublicationReply:
+    """Publishes a catalog: every worker decides with it within two seconds. Where the live catalog asks for
+    four eyes, only one that another than its authors has approved (`/v1/catalog/changes`)."""
     checked = await asyncio.to_thread(check_document, Source(document))
     if checked.published is None:
         raise CatalogError(checked.problems)
-    return await _make_live(parts, checked.published.version, checked.document)
+    version = checked.published.version
+    at = await parts.governing.publish_directly(caller.name, version, checked.document, {"why": why})
+    return _publication(parts, Publication(version, at), live=True)
 
 
 @router.get("/versions", operation_id="listCatalogVersions", responses=documented())
 async def versions(parts: Parts) -> VersionsReply:
     """What was published when, newest first. The first is live."""
     publications = await parts.store.publications()
+    await parts.register.refresh()
     return VersionsReply(
         versions=[
-            PublicationReply(
-                version=publication.version,
-                published_at=rfc3339(publication.published_at),
-                live=number == 0,
-            )
+            _publication(parts, publication, live=number == 0)
             for number, publication in enumerate(publications)
         ]
     )
 
 
-@router.post("/rollback", operation_id="rollbackCatalog", responses=documented(400, 404, 413, 415))
-async def rollback(request: RollbackRequest, parts: Parts) -> PublicationReply:
-    """Publishes an earlier version again."""
-    document = await parts.store.catalog(request.version)
-    if document is None:
-        error = FieldError("version", "unknown_catalog_version", "no catalog was published under it")
-        raise Rejected(404, "unknown_catalog_version", "There is no such catalog version.", [error])
-    await parts.live.published(request.version)  # refuses a version this code cannot serve any more
-    return await _make_live(parts, request.version, document)
+@router.post("/rollback", operation_id="rollbackCatalog", responses=documented(400, 404, 409, 413, 415))
+async def rollback(
+    request: RollbackRequest, parts: Parts, caller: Caller, why: Annotated[Text | None, Query()] = None
+) -> PublicationReply:
+    """Publishes an earlier version again. Where the live catalog asks for four eyes, only one that was live
+    with the approval of another than its authors before, or has it now."""
+    at = await parts.governing.roll_back(caller.name, request.version, {"why": why})
+    return _publication(parts, Publication(request.version, at), live=True)
 
 
-async def _make_live(parts: Parts, version: str, document: bytes) -> PublicationReply:
-    at = parts.clock()
-    await parts.store.publish_catalog(version, document, at)
-    await parts.live.refresh()
-    return PublicationReply(version=version, published_at=rfc3339(at), live=True)
+def _publication(parts: Parts, publication: Publication, *, live: bool) -> PublicationReply:
+    told = parts.register.changes.told.get((publication.version, publication.published_at))
+    by, detail = (None, {}) if told is None else (told.by, told.detail)
+    return PublicationReply.model_validate(
+        {
+            "version": publication.version,
+            "published_at": rfc3339(publication.published_at),
+            "live": live,
+            "published_by": by,
+            **{name: detail.get(name) for name in ("why", "title", "change")},
+        }
+    )

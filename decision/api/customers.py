@@ -39,6 +39,7 @@ from decision.messages import (
     OverviewReply,
 )
 from decision.overview import consent_records
+from decision.privacy.erasing import erase
 from decision.profiles import profile_errors
 from decision.storage.port import Customer, Identity
 
@@ -95,9 +96,10 @@ async def patch_customer(customer_id: CustomerId, change: CustomerPatch, parts: 
     responses=documented(404),
 )
 async def delete_customer(customer_id: CustomerId, parts: Parts) -> None:
-    """Removes the profile, its identities and what rests for the customer. The ledger stays as it is."""
-    if not await parts.store.delete_customer(customer_id):
-        raise _unknown()
+    """Erases the customer: profile, identities, merged ids, stops, consents, and of the history all that
+    names anybody or tells of them. What was learned is taken back by the learner; what was recorded to learn
+    from is kept until then, and no longer. To do it again changes nothing."""
+    await erase(parts.store, customer_id, parts.clock())
 
 
 @router.post(
@@ -199,6 +201,7 @@ def _reply(customer: Customer, told: Mapping[str, datetime]) -> CustomerReply:
         consents=dict(customer.consents),
         consent_records={purpose: ConsentReply(**each) for purpose, each in records.items()},
         identities=_messages(customer.identities),
+        restricted=bool(customer.restricted),
     )
 
 

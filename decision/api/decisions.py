@@ -6,12 +6,15 @@ import time
 from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Depends, Path, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import ValidationError
 
 from arbitration.errors import NextBestActionError
+from decision import browsing
+from decision.access.messages import BrowserReply
 from decision.api.body import StrictRoute
 from decision.api.context import Context, context_of
+from decision.api.guard import Caller
 from decision.api.problems import documented, problem_of
 from decision.errors import Rejected, validation_errors
 from decision.messages import (
@@ -36,15 +39,19 @@ def _json(body: bytes) -> Response:
 @router.post(
     "/decisions",
     operation_id="decide",
-    response_model=DecisionReply,
+    response_model=DecisionReply | BrowserReply,
     responses=documented(400, 409, 413, 415),
 )
-async def decide(request: DecisionRequest, parts: Parts) -> Response:
-    """Decides what to show one customer in one situation, and commits it before answering."""
+async def decide(request: DecisionRequest, parts: Parts, http: Request) -> Response:
+    """Decides what to show one customer in one situation, and commits it before answering. With a publishable
+    key, only for the visitor of the token, and the reply has no more than a page needs."""
     started = time.perf_counter()
+    browser = browsing.parties(http.state.actor)
+    if browser is not None:
+        request = browsing.asked(request, *browser)
     reply = await parts.deciding.decide(request)
     parts.metrics.seconds.observe(time.perf_counter() - started)
-    return _json(reply)
+    return _json(reply if browser is None else browsing.shown(reply))
 
 
 @router.post(
@@ -53,8 +60,9 @@ async def decide(request: DecisionRequest, parts: Parts) -> Response:
     response_model=BatchReply,
     responses=documented(400, 413, 415),
 )
-async def decide_batch(batch: BatchRequest, parts: Parts) -> Response:
+async def decide_batch(batch: BatchRequest, parts: Parts, caller: Caller) -> Response:
     """Decides up to 1,000 requests, each for itself: one that fails does not touch its neighbours."""
+    parts.guard.charge(caller, len(batch.requests) - 1)
     results = await parts.deciding.decide_all([_read(item) for item in batch.requests])
     replies = []
     for result in results:
@@ -77,7 +85,7 @@ def _read(item: object) -> DecisionRequest | NextBestActionError:
     "/decisions/{decision_id}",
     operation_id="getDecision",
     response_model=DecisionReply,
-    responses=documented(404),
+    responses=documented(404, 410),
 )
 async def get_decision(decision_id: DecisionId, parts: Parts) -> Response:
     """The reply as it was given, byte for byte."""

@@ -7,12 +7,13 @@ import asyncio
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from decision.api.body import StrictRoute
 from decision.api.decisions import Parts
 from decision.api.problems import documented
 from decision.errors import Rejected
 from decision.messages import HealthReply
 
-router = APIRouter(tags=["operations"])
+router = APIRouter(tags=["operations"], route_class=StrictRoute)
 
 
 @router.get("/healthz", operation_id="healthz")
@@ -36,7 +37,7 @@ async def readyz(request: Request, parts: Parts) -> HealthReply:
     "/metrics",
     operation_id="metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **documented()},
 )
 async def metrics(parts: Parts) -> Response:
     """Counters, gauges and histograms, of all processes that belong together, for Prometheus."""

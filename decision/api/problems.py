@@ -23,6 +23,8 @@ _busy = FaultLog(log, "the store does not keep up, requests are refused")
 MEDIA_TYPE = "application/problem+json"
 _TITLES = {
     400: "Bad request",
+    401: "Unauthorized",
+    403: "Forbidden",
     404: "Not found",
     405: "Method not allowed",
     409: "Conflict",
@@ -30,6 +32,7 @@ _TITLES = {
     413: "Body too large",
     415: "Unsupported media type",
     422: "Invalid",
+    429: "Too many requests",
     500: "Internal error",
     503: "Unavailable",
 }
@@ -44,7 +47,7 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
         status: {"description": _TITLES[status], "content": {MEDIA_TYPE: {"schema": schema}}}
-        for status in (*statuses, 422, 500, 503)
+        for status in sorted({*statuses, 401, 403, 422, 429, 500, 503})
     }
 
 
@@ -109,7 +112,8 @@ def install(app: FastAPI) -> None:
 async def _ours(_: Request, error: Exception) -> Response:
     assert isinstance(error, NextBestActionError)
     document = problem_of(error)
-    return respond(document, {"Retry-After": "1"} if document["status"] == 503 else None)
+    headers = error.headers if isinstance(error, Rejected) else {}
+    return respond(document, {"Retry-After": "1", **headers} if document["status"] == 503 else headers)
 
 
 async def _invalid(_: Request, error: Exception) -> Response:

@@ -7,16 +7,29 @@ import os
 
 from arbitration.errors import NextBestActionError
 from decision import logs
-from decision.cli import bakeoff, catalogs, customers, exports, ledger, service, snapshots, whatif
+from decision.cli import (
+    audits,
+    bakeoff,
+    catalogs,
+    customers,
+    exports,
+    keys,
+    ledger,
+    service,
+    snapshots,
+    whatif,
+)
 from decision.cli.base import app, complaints
 from decision.errors import Rejected
 
 __all__ = [
     "app",
+    "audits",
     "bakeoff",
     "catalogs",
     "customers",
     "exports",
+    "keys",
     "ledger",
     "main",
     "service",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import pwd
 from collections.abc import Coroutine
 from datetime import datetime
 from pathlib import Path
@@ -41,6 +43,14 @@ def moment_of(text: str) -> datetime:
         return moment(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def actor() -> str:
+    """Who uses the command line, for the audit trail: the account, as the system knows it."""
+    try:
+        return f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
+    except KeyError:
+        return f"cli:{os.getuid()}"
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

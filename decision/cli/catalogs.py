@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from decision.cli.base import DEFAULT_STORE, CatalogPath, StoreUrl, app, console, run
+from decision.cli.base import DEFAULT_STORE, CatalogPath, StoreUrl, actor, app, console, run
+from decision.cli.changes import governing, show_differences
+
+if TYPE_CHECKING:
+    from decision.diffing import PartDifference
+    from decision.storage.port import Json
 
 catalog_app = typer.Typer(no_args_is_help=True, help="Check, publish and compare catalogs.")
 app.add_typer(catalog_app, name="catalog")
@@ -27,22 +32,25 @@ def validate(
 @catalog_app.command()
 def publish(
     path: CatalogPath,
+    title: Annotated[str | None, typer.Option(help="What changes, in a few words.")] = None,
+    why: Annotated[str | None, typer.Option(help="Why; it stays in the audit trail.")] = None,
     store: StoreUrl = DEFAULT_STORE,
 ) -> None:
-    """Check a catalog and make it live; running services take it up within two seconds."""
+    """Check a catalog and make it live; running services take it up within two seconds.
+
+    Where the live catalog asks for four eyes, only one that another than its authors has approved: see
+    `decision changes`.
+    """
     from decision.publishing import check_path
 
     published, document = check_path(path)
-    run(_publish(store, published.version, document))
+    run(_publish(store, published.version, document, {"title": title, "why": why}))
     console.print(f"[green]published[/green] {published.version}")
 
 
-async def _publish(url: str, version: str, document: bytes) -> None:
-    from decision.clock import utc_now
-    from decision.settings import opened
-
-    async with opened(url) as store:
-        await store.publish_catalog(version, document, utc_now())
+async def _publish(url: str, version: str, document: bytes, detail: dict[str, Json]) -> None:
+    async with governing(url) as each:
+        await each.publish_directly(actor(), version, document, detail)
 
 
 @catalog_app.command()
@@ -53,19 +61,14 @@ def diff(
     """Show what publishing a catalog would change."""
     import orjson
 
-    from decision.diffing import differences
     from decision.publishing import check_path
 
-    after = orjson.loads(check_path(path)[1])
-    found = differences(run(_live_document(store)), after)
-    signs = {"added": "[green]+[/green]", "removed": "[red]-[/red]", "changed": "[yellow]~[/yellow]"}
-    for item in found:
-        console.print(f"{signs[item.kind]} {item.path}", highlight=False, end="")
-        if item.kind == "changed":
-            console.print(f": {item.before!r} → {item.after!r}", markup=False, highlight=False, end="")
-        console.print()
-    if not found:
-        console.print("no difference")
+    show_differences(run(_diff(store, orjson.loads(check_path(path)[1]))))
+
+
+async def _diff(url: str, document: dict[str, Any]) -> list[PartDifference]:
+    async with governing(url, existing=True) as each:
+        return (await each.differ(document))[1]
 
 
 @catalog_app.command()

@@ -16,12 +16,24 @@ if TYPE_CHECKING:
     from decision.replaying import Replayed
 
 STORE, CONNECTIONS, TIMEOUT_MS = "DECISION_STORE", "DECISION_CONNECTIONS", "DECISION_TIMEOUT_MS"
+ACCESS, LOCAL = "DECISION_ACCESS", "DECISION_LOCAL"
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 ConnectionsFile = Annotated[
     Path | None,
     typer.Option(
         envvar=CONNECTIONS,
         help="Where the catalog's sources are: a YAML file.",
+        exists=True,
+        dir_okay=False,
+    ),
+]
+AccessFile = Annotated[
+    Path | None,
+    typer.Option(
+        envvar=ACCESS,
+        help="Whose tokens are accepted beside API keys: a YAML file.",
         exists=True,
         dir_okay=False,
     ),
@@ -40,6 +52,7 @@ def serve(
     learner: Annotated[bool, typer.Option(help="Run the learner beside the API.")] = True,
     interval: Interval = 1.0,
     connections: ConnectionsFile = None,
+    access: AccessFile = None,
     timeout_ms: TimeoutMs = 150,
     log_format: LogFormat = "text",
     access_log: Annotated[
@@ -48,9 +61,19 @@ def serve(
 ) -> None:
     """Serve the HTTP API, and learn. SIGHUP: replace every process, one after the other."""
     logs.set_up(log_format, access_log)
-    settings = {STORE: store, TIMEOUT_MS: str(timeout_ms)}
+    settings = {STORE: store, TIMEOUT_MS: str(timeout_ms), LOCAL: "0"}
     if connections is not None:
         settings[CONNECTIONS] = str(connections)
+    if access is not None:
+        settings[ACCESS] = str(access)
+    elif run(_keyless(store)):
+        if host not in _LOOPBACK:
+            complaints.print(
+                f"[yellow]No API key was ever made: listening on 127.0.0.1 only, and not on {host}.[/yellow]"
+                " Make one, and start again: decision keys create NAME --role operator"
+            )
+            host = _LOOPBACK[0]
+        settings[LOCAL] = "1"
     command = [sys.executable, "-m", "decision.serving.supervisor"]
     command += ["--host", host, "--port", str(port), "--workers", str(workers)]
     command += ["--interval", str(interval)] if learner else []
@@ -61,11 +84,30 @@ def serve(
     os.execve(sys.executable, command, {**memory, **os.environ, **settings})
 
 
+async def _keyless(url: str) -> bool:
+    """Whether nobody is to be asked for a key. Where the store cannot say, everybody is."""
+    from decision.errors import StoreUnavailable
+    from decision.register import Register
+    from decision.settings import open_store
+
+    store = open_store(url)
+    try:
+        await store.open()
+        register = Register(store)
+        await register.refresh()
+        return not len(register.keys)
+    except StoreUnavailable:
+        return False
+    finally:
+        await store.close()
+
+
 @app.command(hidden=True)
 def worker(
     socket: Annotated[list[int], typer.Option(help="Descriptor of a listening socket.")],
     store: StoreUrl = DEFAULT_STORE,
     connections: ConnectionsFile = None,
+    access: AccessFile = None,
     timeout_ms: TimeoutMs = 150,
 ) -> None:
     """Answer requests; started by `serve`."""
@@ -73,7 +115,19 @@ def worker(
     from decision.sources.connections import read_connections
 
     known = {} if connections is None else read_connections(connections)
-    work(socket, store, connections=known, timeout_ms=timeout_ms)
+    accepted = None
+    if access is not None:
+        from decision.access.settings import read_access
+
+        accepted = read_access(access)
+    work(
+        socket,
+        store,
+        connections=known,
+        timeout_ms=timeout_ms,
+        access=accepted,
+        local=os.environ.get(LOCAL) == "1",
+    )
 
 
 @app.command()

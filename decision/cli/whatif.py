@@ -12,7 +12,7 @@ import orjson
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from decision.cli.base import DEFAULT_STORE, CatalogPath, StoreUrl, app, console, moment_of, run
+from decision.cli.base import DEFAULT_STORE, CatalogPath, StoreUrl, actor, app, console, moment_of, run
 
 if TYPE_CHECKING:
     from decision.publishing import Published
@@ -79,11 +79,16 @@ def evaluate(
 async def _whatif(
     url: str, candidate: Published, options: Options, progress: Callable[[int, int], None]
 ) -> Report:
+    from decision.fairness.verdicts import verdict
+    from decision.register import Register
     from decision.settings import opened
     from decision.whatif.running import whatif as judge
 
     async with opened(url, existing=True) as store:
-        return await judge(store, candidate, options, progress)
+        report = await judge(store, candidate, options, progress)
+        if report.bounds:  # what was found stands in the way of publishing what violates them
+            await Register(store).act(lambda _: [verdict(report, actor())], options.now)
+        return report
 
 
 async def _evaluate(

@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.progress import track
 
 from arbitration.catalog.problems import Source
+from decision.access.actor import SERVICE
 from decision.clock import utc_now
 from decision.demo.client import CallFailed, Client
 from decision.demo.learning import Learning
@@ -37,7 +38,7 @@ from decision.demo.visitors import CONCURRENT, SLOW_AFTER, Visitors, World, show
 from decision.importing import Importer, replacing
 from decision.publishing import Published, check_document, check_path
 from decision.settings import opened
-from decision.storage.port import Store
+from decision.storage.port import Event, Store
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "telco"
 _REQUEST = {
@@ -117,7 +118,10 @@ def _place(directory: Path | None) -> Iterator[Path]:
 
 async def _publish(store: Store, path: Path, console: Console) -> Published:
     published, document = _hurried(check_path(path)[1])
-    await store.publish_catalog(published.version, document, utc_now())
+    event = Event(
+        "catalog.publish", SERVICE, f"catalog:{published.version}", {"why": "The demo."}, state=True
+    )
+    await store.publish_catalog(published.version, document, utc_now(), [event])
     model = published.compiled.model
     count = sum(len(action.treatments) for action in model.actions)
     about = f"{len(model.actions)} actions, {count} treatments, {len(model.channels)} channels"

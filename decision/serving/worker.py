@@ -8,6 +8,7 @@ import logging
 import socket
 from collections.abc import Sequence
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvicorn
 import uvloop
@@ -17,8 +18,12 @@ from decision.api.admission import Door
 from decision.api.app import create_app
 from decision.api.context import build
 from decision.serving.tether import say_ready, when_gone
+from decision.serving.wire import Wire
 from decision.settings import open_store, signing_key
 from decision.sources.connections import Connections
+
+if TYPE_CHECKING:
+    from decision.access.settings import Access
 
 log = logging.getLogger(__name__)
 
@@ -37,21 +42,43 @@ _OPEN_PER_ACCEPTED = 8
 _MOST_CONNECTIONS, _FULL_PAUSE = 4_000, 0.1
 
 
-def work(sockets: Sequence[int], store_url: str, *, connections: Connections, timeout_ms: int) -> None:
+def work(
+    sockets: Sequence[int],
+    store_url: str,
+    *,
+    connections: Connections,
+    timeout_ms: int,
+    access: Access | None = None,
+    local: bool = False,
+) -> None:
     """Serves on the listening sockets with these descriptors until SIGINT or SIGTERM, or until its supervisor
-    is gone. Raises StoreUnavailable where the store cannot be opened."""
+    is gone. `local`: they listen to this machine only. Raises StoreUnavailable where the store cannot be
+    opened."""
     tracing.set_up()
-    uvloop.run(_work(sockets, store_url, connections, timeout_ms))
+    uvloop.run(_work(sockets, store_url, connections, timeout_ms, access, local))
 
 
-async def _work(sockets: Sequence[int], store_url: str, connections: Connections, timeout_ms: int) -> None:
+async def _work(
+    sockets: Sequence[int],
+    store_url: str,
+    connections: Connections,
+    timeout_ms: int,
+    access: Access | None,
+    local: bool,
+) -> None:
     context = build(
-        open_store(store_url), connections=connections, timeout_ms=timeout_ms, signing_key=signing_key()
+        open_store(store_url),
+        connections=connections,
+        timeout_ms=timeout_ms,
+        signing_key=signing_key(),
+        issuer=None if access is None else access.oidc,
+        local=local,
     )
     app = create_app(context)
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=Wire,
+        server_header=False,
         ws="none",
         lifespan="off",  # it is ours, so that what fails in it is told as it is
         access_log=False,

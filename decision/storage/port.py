@@ -8,12 +8,16 @@ durable. All times are timezone-aware UTC. Every method may raise `StoreUnavaila
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from arbitration.contact import Contact, Key, Limits
+
+if TYPE_CHECKING:
+    from arbitration.evaluation.ratios import Rate
+    from decision.storage.fairness import Counting, Measured
 
 NO_LIMITS = Limits()
 
@@ -30,6 +34,13 @@ class Identity:
 
 PSEUDONYM = "\x1f"
 """What every pseudonym begins with, and no customer id."""
+
+
+ERASED = "\x1e"
+"""What every key begins with that stands for an erased customer, and no customer id."""
+
+Mark = Callable[[str], str]
+"""What stands for a customer id where the id itself must not be kept (`decision.auditing.mark_of`)."""
 
 
 def pseudonym(identity: Identity) -> str:
@@ -52,7 +63,8 @@ class ConsentDetail:
 class Customer:
     """A stored profile. Attribute and score values are JSON as given; they are typed when gathered.
 
-    `consent_details`: of those `consents` of which more is known than the answer.
+    `consent_details`: of those `consents` of which more is known than the answer. `restricted`: True where
+    what is stored is not to be used; where a profile is told, False lifts that and None leaves it as it is.
     """
 
     customer_id: str
@@ -61,6 +73,7 @@ class Customer:
     consents: Mapping[str, str] = field(default_factory=dict)
     identities: tuple[Identity, ...] = ()
     consent_details: Mapping[str, ConsentDetail] = field(default_factory=dict)
+    restricted: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,13 +196,15 @@ class BudgetUse:
 class Standing:
     """What limits a customer at a moment: `stops` in force; `holds`, by (policy, target), until when a
     contact policy holds back; `used`: what is taken of the budgets asked for, in times or ticks of money;
-    `memberships`: the earliest of each control group and window. `read`: what its store knows it again by."""
+    `memberships`: the earliest of each control group and window. `read`: what its store knows it again by.
+    `life`: another number once the customer was erased (0: nothing is recorded)."""
 
     stops: tuple[Stop, ...] = ()
     holds: Mapping[Key, datetime] = field(default_factory=dict)
     used: Mapping[BudgetPeriod, int] = field(default_factory=dict)
     memberships: tuple[Membership, ...] = ()
     read: object = field(default=None, compare=False, repr=False)
+    life: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +214,8 @@ class Claim:
     `keys`: all names of the customer. `standing`: as it was read; None where the decision kept every limit
     there could be. `ranges`: within which bounds (inclusive) what is used of each budget leaves the decision
     as it is. `contact`: what it shows. `takes`: (treatment, budget, amount). `due_at`: when what is reserved
-    is released; None where nothing is. `joins`: memberships to record.
+    is released; None where nothing is. `joins`: memberships to record. `life`: that of the customer
+    (`Standing.life`) when what is known of them was read; it is never committed under another.
     """
 
     keys: tuple[str, ...]
@@ -210,6 +226,7 @@ class Claim:
     takes: tuple[tuple[str, BudgetPeriod, int], ...] = ()
     due_at: datetime | None = None
     joins: tuple[Membership, ...] = ()
+    life: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +237,10 @@ class DecisionRecord:
     the hash of the request's content, to tell a retry from another request under the same `request_id`.
     `snapshots` maps policy to snapshot version. `inputs` and `reply` are JSON bytes; `reply` is byte for byte
     what was sent. `claim` is not recorded as such: it is made good when the record is committed.
+
+    Of an erased customer's decision only what names nobody is left: `customer_id` is a random key that begins
+    with `ERASED`, `reply` says which arms were shown, and no more, and `inputs` are empty as soon as nothing
+    is to be unlearned with them.
     """
 
     decision_id: str
@@ -235,6 +256,11 @@ class DecisionRecord:
     reply: bytes
     activation: str = "immediate"
     claim: Claim | None = field(default=None, compare=False)
+
+    @property
+    def erased(self) -> bool:
+        """Whether its customer was erased."""
+        return self.customer_id.startswith(ERASED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +362,31 @@ class SnapshotRecord:
     content: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that is kept in the audit trail, for good: so it never holds personal data.
+
+    `kind`: what was done, `catalog.publish`; `actor`: by whom, `key:…`; `subject`: to what, `catalog:…`, a
+    customer by its mark only (`decision.auditing`). `state`: what is in force follows from it, as of keys.
+    """
+
+    kind: str
+    actor: str
+    subject: str = ""
+    detail: Mapping[str, Json] = field(default_factory=dict)
+    state: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An event in the audit trail; `seq` counts from 1, `hash` chains it to all before it."""
+
+    seq: int
+    at: datetime
+    event: Event
+    hash: str
+
+
 class Profiles(Protocol):
     """Customers and their names elsewhere.
 
@@ -391,12 +442,23 @@ class Profiles(Protocol):
         ids once merged into it now name this customer. What is merged already stays as it is.
         """
 
-    async def delete_customer(self, customer_id: str) -> bool:
-        """Removes profile, identities, and the stops of the customer's id, merged ids and pseudonyms.
+    async def delete_customer(self, customer_id: str, mark: Mark, at: datetime) -> datetime | None:
+        """Erases a customer, by whatever id: profile, identities, stops, counters, and what other ids and
+        pseudonyms it had. All that the ledger has under any of them is kept under one random key from then
+        on, without its request ids, response ids and replies: reports, budgets and what is reserved stay as
+        they are. So do the inputs of live decisions, until the learner has taken back what it learned from
+        them (see `Learning.erasures`). Every id is then one that nobody told us of.
 
-        These still name this customer, and its decisions so far are not learned from any more (see
-        `Learning.erasures`). False if there was neither a profile nor a decision to erase.
+        Of each id its `mark` stays, with the time. Returns when the customer was erased: `at`, or, where
+        there was nothing left to erase, the time of before; None where there never was anything.
         """
+
+    async def erased_at(self, mark: str) -> datetime | None:
+        """When the customer with this mark was last erased."""
+
+    async def idle_customers(self, before: datetime, limit: int) -> list[str]:
+        """Up to `limit` customers with a profile of whom nothing was told, for whom nothing was decided, and
+        from whom nothing was received since `before`. Takes its time."""
 
 
 class Ledger(Protocol):
@@ -448,7 +510,8 @@ class Ledger(Protocol):
         """Commits records and their stops: all of a customer or none. Per record: True if new, else False.
 
         Where one is refused nothing is committed; where the store fails between two customers, the records of
-        the first are: they are known when they are sent again.
+        the first are: they are known when they are sent again. Of an erased customer nothing is recorded any
+        more, and nothing is new; but what an item has reserved becomes firm all the same.
 
         What an item has reserved becomes firm with any new response to it but `no_response`.
 
@@ -463,6 +526,9 @@ class Ledger(Protocol):
 
         Each newest first, by the order of commits. The `stops` of a response are not restored.
         """
+
+    async def recorded(self, keys: tuple[str, ...]) -> list[str]:
+        """The ids of all decisions recorded under any of `keys`, in the order of commits."""
 
     async def release(self, now: datetime, limits: Limits, limit: int) -> int:
         """Releases what is reserved and due at `now`, at most `limit` items; returns how many.
@@ -482,6 +548,14 @@ class Ledger(Protocol):
         `before`), and forgets no more, where the learner has not read all of them, or not unlearned those of
         erased customers.
         """
+
+    async def prune_snapshots(self, before: datetime) -> int:
+        """Forgets the snapshots made before, but for the live ones and the pinned; how many. Decisions that
+        were made with one of them cannot be made again."""
+
+    async def scrub(self) -> None:
+        """Has the files of the database hold nothing any more of what is not in it: rewrites them. Takes its
+        time, needs as much room again, and others may have to wait for it."""
 
 
 class Reports(Protocol):
@@ -508,12 +582,31 @@ class Reports(Protocol):
     async def budgets(self) -> list[BudgetUse]:
         """What is taken of each budget in each of its periods, by budget, the newest period first."""
 
+    async def fairness(self, counting: Counting) -> dict[Measured, Rate]:
+        """How often what was shown, and accepted, by levels of sensitive attributes as they were recorded
+        with each decision: sums over customers, each once in a level, by whatever names.
+
+        Exposure: of decisions (n), those with any item of the line (s). Acceptance: of items shown whose
+        label has an outcome (n), those with one that counts (s).
+        """
+
 
 class Catalogs(Protocol):
     """Published catalogs. A version's document never changes."""
 
-    async def publish_catalog(self, version: str, document: bytes, at: datetime) -> None:
-        """Keeps the document under its version (if new) and makes it the live one."""
+    async def publish_catalog(
+        self,
+        version: str,
+        document: bytes,
+        at: datetime,
+        events: Sequence[Event] = (),
+        expected: int | None = None,
+    ) -> None:
+        """Keeps the document under its version (if new) and makes it the live one; in the same transaction
+        `events` come into the audit trail. Raises Conflict, and does nothing, as `Audit.append` does."""
+
+    async def keep_catalog(self, version: str, document: bytes) -> None:
+        """Keeps the document under its version (if new), and publishes nothing."""
 
     async def live_catalog(self) -> Publication | None:
         """The newest publication."""
@@ -608,7 +701,8 @@ class Learning(Protocol):
         unlearned: Collection[str] = (),
     ) -> Cursor:
         """Writes (upserts) labels, new snapshots and the cursor in one transaction; returns the cursor,
-        one round on. The labels of the decisions `unlearned` are removed, and they count as erased.
+        one round on. The labels and the inputs of the decisions `unlearned` are removed, and they count as
+        erased.
 
         A snapshot stored before becomes its lineage's newest again, and its content is written anew. The
         newest of each of `lineages` holds everything up to the new cursor; that of any other is not
@@ -618,7 +712,36 @@ class Learning(Protocol):
         """
 
 
-class Store(Profiles, Ledger, Reports, Catalogs, Learning, Protocol):
+class Audit(Protocol):
+    """The audit trail: events in one order, chained by hashes, never changed. The database refuses to."""
+
+    async def append(self, events: Sequence[Event], at: datetime, expected: int | None = None) -> list[Entry]:
+        """Adds events at the end, all or none. Raises Conflict (field `expected`) where `expected`, if given,
+        is not the newest entry with `state` (0: there is none): somebody was faster."""
+
+    async def entries(
+        self,
+        after: int = 0,
+        limit: int = 1000,
+        *,
+        state: bool = False,
+        subjects: Collection[str] | None = None,
+    ) -> list[Entry]:
+        """Those after a position, in their order; only those with `state`, only those about some subjects,
+        or all."""
+
+    async def broken(self, since: int = 1, noted: tuple[int, str] | None = None) -> str | None:
+        """Walks the chain from entry `since` on: what is wrong first, or None. `noted`: an entry and its hash
+        that were written down elsewhere, to be found again."""
+
+    async def head(self) -> tuple[int, str]:
+        """The newest entry and its hash; (0, zeros) at first."""
+
+    async def secret(self) -> bytes:
+        """32 random bytes that were made with the database and never change."""
+
+
+class Store(Profiles, Ledger, Reports, Catalogs, Learning, Audit, Protocol):
     """All of it, with a life cycle."""
 
     async def situation(

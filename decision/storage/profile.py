@@ -35,7 +35,10 @@ def patched(profile: Profile, change: Change, at: int) -> Profile:
     for section, values in sections.items():
         values.update(getattr(given, section))
     identities = sorted({*stored.identities, *given.identities}, key=lambda each: (each.type, each.value))
-    result = _customer(stored.customer_id, sections, {**details, **given.consent_details}, tuple(identities))
+    restricted = stored.restricted if given.restricted is None else given.restricted
+    result = _customer(
+        stored.customer_id, sections, {**details, **given.consent_details}, tuple(identities), restricted
+    )
     told = {**profile.told, **dict.fromkeys(names_in(given), at)}
     return Profile(result, {name: told[name] for name in names_in(result)})
 
@@ -60,7 +63,8 @@ def retold(profile: Profile, given: Customer, at: int) -> Profile:
 
 
 def joined(ours: Profile, theirs: Profile) -> Profile:
-    """Both in one, under our id. Identities are left out: they are moved, not joined."""
+    """Both in one, under our id; restricted where either is. Identities are left out: they are moved, not
+    joined."""
     told: dict[str, int | None] = {}
     details: dict[str, ConsentDetail] = {}
     sections: dict[str, dict[str, Any]] = {}
@@ -74,7 +78,8 @@ def joined(ours: Profile, theirs: Profile) -> Profile:
             told[name] = source.told[name]
             if section == "consents":
                 details |= _details(source.customer, (key,))
-    return Profile(_customer(ours.customer.customer_id, sections, details), told)
+    restricted = ours.customer.restricted or theirs.customer.restricted
+    return Profile(_customer(ours.customer.customer_id, sections, details, (), restricted), told)
 
 
 def _theirs_wins(ours: Profile, theirs: Profile, section: str, key: str) -> bool:
@@ -128,6 +133,7 @@ def _customer(
     sections: Mapping[str, dict[str, Any]],
     details: Mapping[str, ConsentDetail],
     identities: tuple[Identity, ...] = (),
+    restricted: bool | None = None,
 ) -> Customer:
     attributes, scores, consents = (sections[name] for name in SECTIONS)
-    return Customer(customer_id, attributes, scores, consents, identities, details)
+    return Customer(customer_id, attributes, scores, consents, identities, details, restricted)

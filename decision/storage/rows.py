@@ -62,38 +62,38 @@ def text(value: Mapping[str, Any] | list[str]) -> str:
 
 
 def customer(row: Row) -> Customer:
-    """From (customer_id, attributes, scores, consents, identities as a JSON list of pairs).
+    """From (customer_id, attributes, scores, consents, identities as a JSON list of pairs, restricted).
 
     A consent is its answer, or, where more is known of it, an object: `status`, `at` and `source`.
     """
-    attributes, scores, consents, pairs = map(orjson.loads, row[1:])
-    identities = _identities(pairs)
+    attributes, scores, consents, pairs = map(orjson.loads, row[1:5])
+    identities, restricted = _identities(pairs), True if row[5] else None
     if "status" not in row[3]:  # so it is for nearly everybody; what is read for each decision is kept short
-        return Customer(row[0], attributes, scores, consents, identities)
+        return Customer(row[0], attributes, scores, consents, identities, restricted=restricted)
     known = {purpose: each for purpose, each in consents.items() if isinstance(each, dict)}
     answers = consents | {purpose: each["status"] for purpose, each in known.items()}
     details = {
         purpose: ConsentDetail(optional_moment(each["at"]), each["source"]) for purpose, each in known.items()
     }
-    return Customer(row[0], attributes, scores, answers, identities, details)
+    return Customer(row[0], attributes, scores, answers, identities, details, restricted)
 
 
 def profile(row: Row) -> Profile:
     """From a row of `customer`, told_at, told_apart."""
-    stored = customer(row[:5])
-    told_at, apart = row[5], orjson.loads(row[6])
+    stored = customer(row[:6])
+    told_at, apart = row[6], orjson.loads(row[7])
     return Profile(stored, {name: apart.get(name, told_at) for name in names_in(stored)})
 
 
 def customer_row(
     customer_id: str, customer: Customer, told_at: int | None, told_apart: Mapping[str, int | None] = {}
 ) -> Row:
-    """(customer_id, attributes, scores, consents, told_at, told_apart), under the id given."""
+    """(customer_id, attributes, scores, consents, told_at, told_apart, restricted), under the id given."""
     consents: Mapping[str, Any] = customer.consents
     if customer.consent_details:
         consents = {**consents, **{of: _detailed(customer, of) for of in customer.consent_details}}
     sections = (text(customer.attributes), text(customer.scores), text(consents))
-    return (customer_id, *sections, told_at, text(told_apart))
+    return (customer_id, *sections, told_at, text(told_apart), customer.restricted)
 
 
 def _detailed(customer: Customer, purpose: str) -> dict[str, Any]:

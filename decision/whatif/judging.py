@@ -129,8 +129,8 @@ class Judgement:
         default_factory=dict
     )
 
-    def add(self, logged: Logged, asked: Asked) -> None:
-        """One more decision."""
+    def add(self, logged: Logged, asked: Asked) -> Followed:
+        """One more decision. Returns the target along its picks."""
         followed = _nowhere(logged.picks)
         if asked.inputs is not None:
             followed = follow(logged.picks, asked.inputs, asked.catalog, asked.snapshots)
@@ -141,6 +141,7 @@ class Judgement:
         self._shift(logged, asked, followed)
         self._load(logged, asked)
         self._change(logged, asked, followed)
+        return followed
 
     def _change(self, logged: Logged, asked: Asked, followed: Followed) -> None:
         before, after = _first(logged.picks, followed)

@@ -6,7 +6,18 @@ from collections.abc import Iterator
 
 from decision.charts import Row, Section, bar_chart, html_page, interval_plot, paragraph, percent, table
 from decision.whatif.report import Bounds, Report, Verdict
-from decision.whatif.screen import METRICS, arrow, bounds, number, refusals, remarks, said, where
+from decision.whatif.screen import (
+    BOUND_COLUMNS,
+    METRICS,
+    arrow,
+    bound_row,
+    bounds,
+    number,
+    refusals,
+    remarks,
+    said,
+    where,
+)
 
 
 def page(report: Report) -> str:
@@ -23,6 +34,9 @@ def page(report: Report) -> str:
         sections.append(Section("All policies", list(_side_by_side(report))))
     for verdict in report.verdicts:
         sections += _sections(report, verdict)
+    if report.bounds:
+        rows = [bound_row(bound) for bound in report.bounds]
+        sections.append(Section("fairness bounds", [table(BOUND_COLUMNS, rows)]))
     return html_page(title, sections)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from arbitration.catalog.compile import CompiledCatalog
 from arbitration.evaluation import Estimate, Estimator
+from decision.fairness.bounds import BoundVerdict
 from decision.whatif.evidence import Compared
 from decision.whatif.judging import Example, Judgement
 
@@ -103,7 +104,8 @@ class Verdict:
 class Report:
     """All of it. `read`, `judged`: decisions; `left_out`: why the others were not judged; `catalogs`: how
     many each version made; `missing`: facts the candidate wants, and of how many decisions the log lacks
-    them; `lacking`: placements of the log that it does not have; `notes`: in words, what is to be known."""
+    them; `lacking`: placements of the log that it does not have; `notes`: in words, what is to be known;
+    `bounds`: what is found of fairness bounds."""
 
     kind: str
     candidate: str
@@ -121,6 +123,7 @@ class Report:
     lacking: Mapping[str, int]
     notes: tuple[str, ...]
     verdicts: tuple[Verdict, ...] = field(default=())
+    bounds: tuple[BoundVerdict, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON; the fields are those of the classes of this module."""

@@ -19,6 +19,7 @@ from arbitration.facts import rfc3339
 from arbitration.inputs import Inputs
 from decision.deciding import read_recorded
 from decision.errors import FieldError, Rejected
+from decision.fairness.bounds import Bounds
 from decision.labels import reward, value
 from decision.live import Live
 from decision.publishing import Published
@@ -61,7 +62,10 @@ async def whatif(
     Raises StoreUnavailable."""
     target = Target("candidate", f"catalog {candidate.version}", Judgement(options.examples))
     live = Live(store, signing_key=options.signing_key)
-    return await _Run(store, live, candidate, options, [target], progress).report("whatif")
+    publication = await store.live_catalog()
+    serving = None if publication is None else await live.published(publication.version)
+    bounds = Bounds(candidate.compiled, None if serving is None else serving.compiled)
+    return await _Run(store, live, candidate, options, [target], progress, bounds).report("whatif")
 
 
 async def evaluate(
@@ -98,6 +102,7 @@ class _Run:
     options: Options
     targets: list[Target]
     progress: Progress
+    bounds: Bounds | None = None
     left_out: Counter[str] = field(default_factory=Counter)
     catalogs: Counter[str] = field(default_factory=Counter)
     missing: Counter[str] = field(default_factory=Counter)
@@ -172,6 +177,7 @@ class _Run:
                 )
                 for each in self.targets
             ),
+            self.bounds.verdicts() if self.bounds else (),
         )
 
     async def _log(self, since: datetime | None) -> AsyncIterator[tuple[DecisionRecord, tuple[Label, ...]]]:
@@ -225,7 +231,9 @@ class _Run:
         for target in self.targets:
             what = target.asked(Asked(asked.inputs, candidate.catalog, theirs))
             if what is not None:
-                target.judgement.add(was, what)
+                followed = target.judgement.add(was, what)
+                if self.bounds:
+                    self.bounds.add(was, _outcomes(labels), what, followed)
 
     def _taking_part(self, inputs: Inputs | None) -> list[str]:
         """The policies that some target decides with, or that look on."""
@@ -358,6 +366,14 @@ class _Run:
                 self.notes[f"{policy}: had learned nothing yet in {used['prior']:,} decisions"] = None
         for policy, why in states.refused.items():
             self.notes[f"{policy}: stands at its prior, as its state cannot be used: {why}"] = None
+
+
+def _outcomes(labels: Sequence[Label]) -> dict[str, set[str]]:
+    return {
+        label.treatment: {outcome for outcome, _ in label.outcomes}
+        for label in labels
+        if label.outcomes is not None
+    }
 
 
 def channels_of(record: DecisionRecord) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from decision.fairness.bounds import BoundVerdict
 from decision.whatif.report import Bounds, Figure, Report, Verdict
 
 METRICS = {"reward": "acceptance (reward)", "value": "value", "money": "money reported"}
@@ -27,6 +28,11 @@ def show(report: Report, console: Console) -> None:
                 f"\n[bold]{escape(verdict.name)}[/bold] {escape(verdict.description)}", highlight=False
             )
         _verdict(report, verdict, console)
+    if report.bounds:
+        table = Table(*BOUND_COLUMNS)
+        for bound in report.bounds:
+            table.add_row(*bound_row(bound), style="red" if bound.verdict == "violated" else None)
+        console.print(table)
     for line in remarks(report):
         console.print(f"• {line}", markup=False, highlight=False)
 
@@ -76,6 +82,26 @@ def _verdict(report: Report, verdict: Verdict, console: Console) -> None:
             console.print(f"  {label}: {arms or 'nothing'}", markup=False, highlight=False)
         for name, why in example.why.items():
             console.print(f"  {name} {why}", markup=False, highlight=False, soft_wrap=True)
+
+
+BOUND_COLUMNS = ("fairness bound", "lowest rate", "highest rate", "ratio", "today", "least", "verdict")
+
+
+def bound_row(bound: BoundVerdict) -> tuple[str, ...]:
+    """What is found of a fairness bound, by `BOUND_COLUMNS`."""
+    on = bound.action or bound.group or "anything"
+    name = f"{bound.id}: {bound.measure} of {on} by {bound.attribute}"
+    ends = [
+        f"{level} {rate:.1%}" if level is not None and rate is not None else ""
+        for level, rate in ((bound.level, bound.rate), (bound.reference, bound.reference_rate))
+    ]
+    ratio = "" if bound.ratio is None else f"{bound.ratio:.3f} ({_end(bound.low)} to {_end(bound.high)})"
+    verdict = bound.verdict.replace("_", " ")
+    return (name, *ends, ratio, _end(bound.today), f"{bound.min_ratio:g}", verdict)
+
+
+def _end(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def where(figure: Figure) -> str:
@@ -139,6 +165,9 @@ def remarks(report: Report) -> Iterator[str]:
         yield f"{name} is not in the log: missing in {count:,} decisions, so rules on it remove their arms"
     for name, count in report.lacking.items():
         yield f"the placement {name} is not in the candidate: it shows nothing there in {count:,} decisions"
+    for bound in report.bounds:
+        if bound.left_out:
+            yield f"{bound.id}: not compared, too few customers: {', '.join(bound.left_out)}"
     if report.kind == "whatif":
         for policy, used in report.states.items():
             if set(used) == {"then"}:

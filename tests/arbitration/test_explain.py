@@ -34,6 +34,7 @@ ACTIONS: list[tuple[dict[str, Any], str, str, str | None, dict[str, Any]]] = [
     ({"group": "held_out"}, "control", "control:holdout", "0.05 of customers: no_action", {}),
     ({"value": "scores.clv - 101.0"}, "value", "no_value", "scores.clv - 101.0", {"scores.clv": 100.0}),
     ({"value": "customer.spend"}, "value", "no_value", "customer.spend", {"customer.spend": None}),
+    ({"group": "frozen"}, "halt", "halted", "group:frozen", {}),
 ]  # fmt: skip
 LEFT: list[dict[str, Any]] = [{"lever": 2.0}, {"value": 3}, {"tier": 4}]
 
@@ -47,6 +48,7 @@ def explained() -> dict[str, Any]:
         {"id": "asked_too", "consent": "other"},
         {"id": "rested"},
         {"id": "held_out"},
+        {"id": "frozen"},
     ]
     document["contact_policies"] = [{"id": "weekly", "gap": "7d", "of": {"groups": ["rested"]}}]
     document["control_groups"] = [
@@ -65,7 +67,7 @@ def explained() -> dict[str, Any]:
         "d", NOW, "c", ("agent",), (("panel", 3),), {**CUSTOMER, "context.intent": "cancel"},
         {"marketing": "withdrawn"}, (("group", "retention"),),
         holds={"weekly": {"": "2026-03-05T08:00:00Z"}}, quiet={"agent": "2026-03-02T07:00:00Z"},
-        controls={"holdout": True}, budgets={"a10": 0},
+        controls={"holdout": True}, budgets={"a10": 0}, halts=(("group", "frozen"),),
     )  # fmt: skip
     snapshots = {name: serve(catalog, name, None, PRIOR) for name in catalog.policies}
     decision = decide(inputs, catalog, snapshots)
@@ -93,10 +95,10 @@ def test_the_list_of_reasons_is_closed_and_each_is_reached(explained: dict[str, 
 def test_the_funnel_adds_up(explained: dict[str, Any]) -> None:
     remaining = [step["remaining"] for step in explained["funnel"]]
     assert [step["stage"] for step in explained["funnel"]] == [
-        "candidates", "eligibility", "applicability", "suitability", "validity", "stop", "contact",
+        "candidates", "halt", "eligibility", "applicability", "suitability", "validity", "stop", "contact",
         "quiet_hours", "consent", "budget", "control", "value"
     ]  # fmt: skip
-    assert (remaining[0], remaining[-1]) == (17, 3)
+    assert (remaining[0], remaining[-1]) == (18, 3)
     assert len(explained["removed"]) + len(explained["ranked"]) == remaining[0]
     for stage, before, after in zip(explained["funnel"][1:], remaining, remaining[1:], strict=False):
         lost = [item for item in explained["removed"] if item["stage"] == stage["stage"]]

@@ -30,6 +30,11 @@ ANNA = Customer(
 )
 
 
+def mark(customer_id: str) -> str:
+    """Stands for a customer id in tombstones; here it can be read."""
+    return f"mark of {customer_id}"
+
+
 def decided(decision_id: str, request_id: str | None = None, customer_id: str = "c-1") -> DecisionRecord:
     return DecisionRecord(
         decision_id=decision_id,

@@ -26,10 +26,9 @@ ROOT = Path(__file__).resolve().parents[2]
 BLOCKS = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
 CALLS = [
     block
-    for name in ("api.md", "limits.md")
-    for block in re.findall(
-        r"```bash\n(curl.*?)```", (ROOT / "docs" / name).read_text(encoding="utf-8"), re.DOTALL
-    )
+    for name in ("api.md", "limits.md", "governance.md")
+    for block in re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / name).read_text("utf-8"), re.DOTALL)
+    if "curl" in block
 ]
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
@@ -129,8 +128,8 @@ def test_commands_on_a_service(tmp_path: Path) -> None:
         decision = json.loads((tmp_path / "decision.json").read_text())
         assert [item["rank"] for item in decision["placements"][0]["items"]] == [1, 2, 3]
         assert '"funnel":[{"stage":"candidates","remaining":26}' in said
-        assert len(CALLS) == 4
+        assert len(CALLS) == 7
         for call in CALLS:
-            said = run(call.replace("localhost:8000", f"127.0.0.1:{port}"), tmp_path)
+            said = run(call.replace("localhost:8000", f"127.0.0.1:{port}").replace("/tmp/", ""), tmp_path)
             assert '"problem:' not in said
             assert '"status":4' not in said

@@ -224,6 +224,17 @@ async def test_the_document_of_a_version_never_changes(store: Store) -> None:
     assert await store.catalog("v1") == b"one"
 
 
+async def test_a_document_may_be_kept_before_it_is_published_or_without(store: Store, other: Store) -> None:
+    await store.publish_catalog("v1", b"one", NOW)
+    await store.keep_catalog("v2", b"two")
+    await store.keep_catalog("v2", b"changed")
+    await store.keep_catalog("v1", b"changed")
+    assert [await other.catalog(version) for version in ("v1", "v2")] == [b"one", b"two"]
+    assert await other.publications() == [Publication("v1", NOW)]
+    await store.publish_catalog("v2", b"two", NOW + DAY)
+    assert await other.live_catalog() == Publication("v2", NOW + DAY)
+
+
 async def test_who_waits_for_news_gets_them_at_the_latest_when_the_time_is_over(
     store: Store, other: Store
 ) -> None:

@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import permutations
 
 import pytest
-from records import ANNA, COOKIE, DAY, MAIL, NOW, answered, decided
+from records import ANNA, COOKIE, DAY, MAIL, NOW, answered, decided, mark
 
 from decision.errors import Conflict
 from decision.storage.port import Change, ConsentDetail, Customer, Identity, Names, Stop, Store, pseudonym
@@ -346,21 +346,24 @@ async def test_patch_under_a_merged_id_changes_the_survivor(store: Store) -> Non
 
 
 @pytest.mark.parametrize("id", ["c-1", "c-2"])
-async def test_delete_removes_all_of_the_survivor_but_the_merge(store: Store, id: str) -> None:
+async def test_delete_removes_all_of_the_survivor_and_the_merge(store: Store, id: str) -> None:
     await merged(store)
     before = await store.names("c-1")
+    assert before.pseudonyms
     await store.patch_customers([Change(Customer("c-3", identities=(Identity("of", "c-3"),)))], NOW)
     left = ("c-3", pseudonym(Identity("of", "c-3")))
     keys = ("c-1", "c-2", *before.pseudonyms, *left)
     for n, key in enumerate(keys):
         await store.commit_responses([answered(f"e-{n}", Stop("group", key, None), key)])
-    assert await store.delete_customer(id) is True
+    assert await store.delete_customer(id, mark, NOW) == NOW
     assert await store.customer("c-1") is None
-    assert await store.names("c-1") == await store.names("c-2") == replace(before, identities=())
+    for key in before.keys:
+        assert await store.names(key) == Names(key)
     assert {stop.target for stop in (await store.standing(keys, NOW)).stops} == set(left)
-    assert await store.delete_customer(id) is False
+    for name in ("c-1", "c-2"):
+        assert await store.delete_customer(name, mark, NOW + DAY) == NOW
     await store.put_customers([Customer("c-2", {"nps": 1})], NOW)
-    assert await store.customer("c-1") == Customer("c-1", {"nps": 1})
+    assert await store.customer("c-1") is None
 
 
 async def test_a_merge_leaves_stops_and_ledger_under_the_ids_they_were_recorded_for(store: Store) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 
 import pytest
-from records import ANNA, COOKIE, DAY, MAIL, NOW, answered, decided, learn, snapshot
+from records import ANNA, COOKIE, DAY, MAIL, NOW, answered, decided, learn, mark, snapshot
 
 from decision.errors import Conflict, StoreUnavailable
 from decision.storage.port import (
@@ -247,18 +247,18 @@ async def test_a_patch_tells_what_it_gives(store: Store) -> None:
     await store.patch_customers(again, NOW + 2 * DAY)
     assert await store.as_of("c-1") == expected | {"scores.clv": NOW + 2 * DAY}
     assert await store.as_of("c-3") == {"attributes.nps": NOW + 2 * DAY}
-    await store.delete_customer("c-1")
+    await store.delete_customer("c-1", mark, NOW)
     assert await store.as_of("c-1") == {}
 
 
 async def test_delete_removes_profile_identities_and_stops(store: Store) -> None:
     await store.put_customers([ANNA, Customer("c-2")], NOW)
     await store.commit_responses([answered("e-1", Stop("group", "retention", None))])
-    assert await store.delete_customer("c-1") is True
+    assert await store.delete_customer("c-1", mark, NOW) == NOW
     assert await store.customer("c-1") is None
     assert await store.resolve(MAIL) is None
     assert (await store.standing(["c-1"], NOW)).stops == ()
-    assert await store.delete_customer("c-1") is False
+    assert await store.delete_customer("c-1", mark, NOW + DAY) == NOW
     assert await store.customer("c-2") is not None
 
 

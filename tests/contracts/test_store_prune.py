@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from records import NOW, answered, learn, snapshot
+from records import NOW, answered, learn, mark, snapshot
 from support import id_of
 from test_store_limits import BUDGET, GAP, made, used
 
@@ -62,7 +62,7 @@ async def test_what_is_to_be_unlearned_is_kept_until_it_is(store: Store) -> None
     for id in ("d-1", id_of(JANUARY)):
         await store.commit_decisions([at(id, JANUARY)])
         await read(store)
-        await store.delete_customer("c-1")
+        await store.delete_customer("c-1", mark, NOW)
         with pytest.raises(Conflict) as refused:
             await store.prune(FEBRUARY)
         assert refused.value.field == "before"

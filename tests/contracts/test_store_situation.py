@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from records import ANNA, COOKIE, DAY, MAIL, NOW, answered
+from records import ANNA, COOKIE, DAY, MAIL, NOW, answered, mark
 from test_store_limits import BUDGET, GAP, MARCH, TWO, made
 
 from arbitration.contact import Limits
@@ -85,7 +85,7 @@ async def test_a_situation_is_what_the_others_say(store: Store, limits: Limits) 
     await alike()
     await store.patch_customers([Change(Customer("c-3", identities=(Identity("x", "y"),)))], NOW)
     await alike()
-    await store.delete_customer("c-1")
+    await store.delete_customer("c-1", mark, NOW)
     await alike()
 
 

@@ -84,7 +84,7 @@ class Doorway:
         self.app, self.door = Held(), Door()
         self.shed: list[str] = []
         guarded = Admission(self.app, self.door, self.shed.append)
-        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(guarded), base_url="http://test")
+        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(guarded), base_url="http://localhost")
         self.tasks: list[asyncio.Task[httpx.Response]] = []
 
     async def post(self, count: int, content: Any = b"{}", path: str = "/v1/decisions") -> None:
@@ -258,7 +258,9 @@ async def test_a_body_that_does_not_come_makes_room(
     scope = {
         "type": "http", "http_version": "1.1", "method": "POST", "scheme": "http", "path": "/v1/decisions",
         "raw_path": b"/v1/decisions", "query_string": b"", "root_path": "", "client": None, "server": None,
-        "headers": [(b"content-length", b"500000"), (b"content-type", b"application/json")],
+        "headers": [
+            (b"host", b"localhost"), (b"content-length", b"500000"), (b"content-type", b"application/json")
+        ],
     }  # fmt: skip
     async with asyncio.timeout(5):
         await asyncio.gather(*(app(dict(scope), receive, send) for _ in range(4)))

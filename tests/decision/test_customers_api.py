@@ -29,7 +29,7 @@ async def send(service: Service, path: str, *lines: Any) -> httpx.Response:
 async def stored(service: Service, path: str = PATH) -> dict[str, Any]:
     """A profile as stored, without what else is known."""
     found = (await service.client.get(path)).json()
-    return {name: found[name] for name in ("customer_id", *ANNA, "consent_records")}
+    return {name: found[name] for name in ("customer_id", *ANNA, "consent_records", "restricted")}
 
 
 def record(status: str, at: datetime, told_at: datetime, source: str | None = None) -> dict[str, Any]:
@@ -38,7 +38,8 @@ def record(status: str, at: datetime, told_at: datetime, source: str | None = No
 
 async def test_put_replaces_and_get_returns_it(service: Service) -> None:
     records = {"marketing": record("given", NOW, NOW)}
-    assert await stored(service) == {"customer_id": "anna", **ANNA, "consent_records": records}
+    expected = {"customer_id": "anna", **ANNA, "consent_records": records, "restricted": False}
+    assert await stored(service) == expected
     reply = await service.client.put(PATH, json={"attributes": {"nps": 8}})
     assert reply.json() == await stored(service)
     assert reply.json()["scores"] == reply.json()["consents"] == {}
@@ -70,14 +71,20 @@ async def test_an_attribute_no_longer_declared_can_still_be_removed(service: Ser
 async def test_delete_forgets_the_profile_and_its_names(service: Service) -> None:
     decision = await service.decide()
     assert (await service.client.delete(PATH)).status_code == 204
-    assert (await service.client.delete(PATH)).status_code == 404
+    assert (await service.client.delete(PATH)).status_code == 204  # nothing is left; it is harmless
+    assert (await service.client.delete("/v1/customers/nobody")).status_code == 404
     assert (await service.client.get(PATH)).status_code == 404
     assert (await service.decide())["degraded"] == ["profile:not_found"]
     assert (
         await service.client.put("/v1/customers/b", json={"identities": ANNA["identities"]})
     ).status_code == 200
-    path = f"/v1/decisions/{decision['decision_id']}/replay"
-    assert (await service.client.post(path)).json()["identical"]
+    path = f"/v1/decisions/{decision['decision_id']}"
+    for reply in (
+        await service.client.get(path),
+        await service.client.post(f"{path}/replay"),
+        await service.client.get(f"{path}/explanation"),
+    ):
+        assert (reply.status_code, reply.json()["code"]) == (410, "erased")
 
 
 async def test_history_is_newest_first(service: Service) -> None:
@@ -163,6 +170,7 @@ async def test_every_reply_has_the_id_of_the_survivor(service: Service) -> None:
         "customer_id": "bert",
         "attributes": {**ANNA["attributes"], "nps": 8},
         "consent_records": {"marketing": record("given", NOW, NOW)},
+        "restricted": False,
     }
     assert put.json() == expected, "what is stored, as nothing is taken from a profile of several"
     patched = await service.client.patch(PATH, json={"scores": {"clv": 1.0}})

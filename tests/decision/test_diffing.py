@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from support import catalog_document
 
-from decision.diffing import Difference, differences
+from decision.diffing import Difference, by_part, differences
 
 
 def test_equal_catalogs_do_not_differ() -> None:
@@ -23,3 +25,81 @@ def test_every_change_is_told_by_id() -> None:
         Difference("removed", "actions.renew_12", before["actions"][0]),
         Difference("changed", "actions.renew_24.lever", 1.5, 2.0),
     ]
+
+
+def told(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    return [line for part in by_part(differences(before, after)) for line in part.lines]
+
+
+def test_a_reviewer_reads_it_part_by_part() -> None:
+    before, after = catalog_document(), catalog_document()
+    before["governance"], after["governance"] = {"four_eyes": True}, {"four_eyes": False}
+    renewal = after["actions"][1] = {**after["actions"][1], "lever": 2.0}
+    renewal["applicability"] = ["customer.nps <= 5", before["actions"][1]["applicability"][1]]
+    renewal["treatments"][0]["content"]["headline"] = "Two years"
+    after["channels"][0]["rewards"] = {**after["channels"][0]["rewards"], "rejected": 0.1, "click": 0.2}
+    after["actions"][3]["valid"] = {"to": "2027-01-01"}
+    after["contact_policies"] = [{"id": "weekly", "gap": "7d", "exempt": []}]
+    assert told({**before, "contact_policies": []}, after) == [
+        "~ channel agent",
+        "    rewards rejected 0.0 → 0.1",
+        "    rewards click: added 0.2",
+        "~ action renew_24",
+        "    applicability: removed customer.nps <= 6",
+        "    applicability: added customer.nps <= 5",
+        "    lever 1.5 → 2.0",
+        '    treatment renew_24_agent content headline "24 months" → "Two years"',
+        "~ action check",
+        '    valid: added {"to": "2027-01-01"}',
+        "~ governance four_eyes",
+        "    true → false",
+        "+ contact policy weekly",
+        "    gap: 7d",
+    ]
+
+
+def test_what_is_added_or_removed_is_told_whole() -> None:
+    before, after = catalog_document(), catalog_document()
+    before["actions"], after["actions"] = before["actions"][:1], []
+    assert told(before, after) == [
+        "- action renew_12",
+        "    group: retention",
+        "    value: scores.clv * 0.1",
+        '    eligibility: customer.contract_end - now < duration("2160h")',
+        "    applicability: customer.nps <= 6",
+        "    applicability: !customer.open_complaint (why: No complaint is open.)",
+        '    stop: {"on": ["accepted"], "scope": "group", "for": "365d"}',
+        '    treatment: renew_12_agent {"channel": "agent", "placement": "panel",'
+        ' "content": {"headline": "12 months of {{ customer.plan }}"}}',
+        '    treatment: renew_12_hero {"channel": "web", "placement": "hero",'
+        ' "content": {"title": "Stay", "body": "<b>{{ customer.first_name }}</b>"}}',
+        '    treatment: renew_12_mail {"channel": "mail", "placement": "block",'
+        ' "content": {"subject": "Renew by'
+        " {{ customer.contract_end | date: '%F' }}\", \"body\": \"Sent {{ 'now' | date: '%F %T' }} to"
+        ' {{ customer.first_name }}"}}',
+    ]
+    added = {"id": "free", "lever": 0, "value": 0.0, "treatments": []}
+    assert told({"actions": []}, {"actions": [added]}) == ["+ action free", "    lever: 0", "    value: 0.0"]
+
+
+def test_only_the_order_of_rules_is_a_difference_too() -> None:
+    before = {"actions": [{"id": "a", "eligibility": ["x", "y"]}]}
+    after = {"actions": [{"id": "a", "eligibility": ["y", "x"]}]}
+    assert told(before, after) == ["~ action a", '    eligibility (order) ["x", "y"] → ["y", "x"]']
+
+
+def test_nobody_approves_what_he_cannot_see() -> None:
+    hidden = "\x1b[2Kgone\u202eback\nline\u200b"
+    before = {"actions": [{"id": "a", "description": ""}]}
+    after = {"actions": [{"id": "a", "description": hidden}]}
+    (_, line) = told(before, after)
+    assert line == '    description "" → "\\x1b[2Kgone\\u202eback\\nline\\u200b"'
+    assert all(character.isprintable() for character in line)
+
+
+def test_the_values_are_whole_where_the_words_are_cut() -> None:
+    long = "x" * 5_000
+    (part,) = by_part(differences({"name": ""}, {"name": long}))
+    assert (part.part, part.kind) == ("name", "changed")
+    assert part.changes[0].after == long
+    assert len(part.changes[0].text) < 400

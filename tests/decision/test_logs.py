@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +21,8 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Whatever is set up is undone, but for pytest's own handlers, which `force` would remove."""
     monkeypatch.setattr(logging, "basicConfig", configured)
     monkeypatch.setattr(logs.access, "level", logs.access.level)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     monkeypatch.setenv(logs.FORMAT, "")
     monkeypatch.setenv(logs.ACCESS, "")
     yield
@@ -62,7 +66,8 @@ def test_an_exception_is_one_field(capsys: pytest.CaptureFixture[str]) -> None:
     (line,) = lines(capsys)
     assert line["message"] == "it failed"
     assert line["exception"].startswith("Traceback")
-    assert line["exception"].endswith("ValueError: odd\nvalue")
+    assert "in test_an_exception_is_one_field" in line["exception"]
+    assert line["exception"].endswith("\nValueError (its text is withheld)")
 
 
 def test_a_line_names_the_decision_it_is_about(capsys: pytest.CaptureFixture[str]) -> None:

@@ -198,7 +198,7 @@ async def test_systems_that_have_not_merged_yet_undo_nothing(tmp_path: Path, ord
             assert found["identities"] == [*ANNA["identities"], PHONE]
         for id in order:
             reply = await client.put(f"/v1/customers/{id}", json={"consents": {"marketing": "given"}})
-            names = ("customer_id", *ANNA, "consent_records")
+            names = ("customer_id", *ANNA, "consent_records", "restricted")
             assert reply.json() == {name: found[name] for name in names}, "as stored"
         await lines(service, "push", {"customer_id": order[0], "consents": {"marketing": "given"}})
         await lines(service, "import", *({"customer_id": id, **rows[id]} for id in order))

@@ -220,12 +220,12 @@ async def test_a_decision_for_every_customer(
     every: int,
 ) -> None:
     """On one channel each, or on every one; the short form takes every sixth customer."""
-    app = create_app(build(SqliteStore(imported.database), timeout_ms=5_000))
+    app = create_app(build(SqliteStore(imported.database), timeout_ms=5_000, local=True))
     asked = [pair for number, pair in enumerate(expected) if (number // 3 + number) % 3 < channels][::every]
     answered: list[dict[str, Any]] = []
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://decision") as client,
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client,
     ):
         published = await client.post("/v1/catalog/publish", json=DOCUMENT)
         assert published.status_code == 200, published.text
@@ -254,7 +254,7 @@ async def test_a_decision_for_every_customer(
 def test_a_real_server_says_the_same(
     imported: Imported, expected: dict[tuple[str, str], frozenset[str]]
 ) -> None:
-    app = create_app(build(SqliteStore(imported.database), timeout_ms=5_000))
+    app = create_app(build(SqliteStore(imported.database), timeout_ms=5_000, local=True))
     with served(app) as url, httpx.Client(base_url=url, timeout=10) as client:
         assert client.post("/v1/catalog/publish", json=DOCUMENT).status_code == 200
         document = client.get("/openapi.json").json()

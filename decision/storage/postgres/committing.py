@@ -44,14 +44,15 @@ _LOCK_BUDGETS = """
            JOIN unnest($1::text[], $2::bigint[]) AS taken(budget, begins) USING (budget, begins)
      ORDER BY budget, begins FOR UPDATE OF budgets
 """
-# $1: the customer, $2: the revision that was read, $3 and $4: its counters. Without a row, one is made.
+# $1: the customer, $2: the revision that was read, $3 and $4: its counters, $31: the row's life. Without a
+# row (both are 0), one is made.
 _GATE = {
     False: """
         UPDATE standings SET revision = revision + 1, basis = $3, counters = $4
-         WHERE customer_id = $1 AND revision = $2 AND {holds} RETURNING 1""",
+         WHERE customer_id = $1 AND revision = $2 AND born = $31 AND {holds} RETURNING 1""",
     True: """
         INSERT INTO standings (customer_id, revision, basis, counters)
-        SELECT $1, $2::bigint + 1, $3, $4 WHERE {holds}
+        SELECT $1, $2::bigint + 1, $3, $4 WHERE $31::bigint = 0 AND {holds}
             ON CONFLICT (customer_id) DO NOTHING RETURNING 1""",
 }
 _HOLDS = """
@@ -105,6 +106,8 @@ def seen(record: DecisionRecord) -> Looked | None:
     looked = None if claim is None or claim.standing is None else claim.standing.read
     if claim is None or not isinstance(looked, Looked) or looked.names != len(claim.keys):
         return None
+    if claim.life not in (0, looked.life):
+        return None
     return looked
 
 
@@ -118,9 +121,9 @@ async def commit_at_once(connection: Connection, record: DecisionRecord, looked:
     assert claim is not None
     counted = _moved(looked.counted, claim)
     if not claim.takes:
-        return await _write(connection, record, claim.keys[0], looked.revision, counted)
+        return await _write(connection, record, claim.keys[0], looked.revision, looked.life, counted)
     async with connection.transaction():
-        if not await _write(connection, record, claim.keys[0], looked.revision, counted):
+        if not await _write(connection, record, claim.keys[0], looked.revision, looked.life, counted):
             return False
         await _take_all(connection, claim)
     return True
@@ -147,6 +150,8 @@ async def commit_in_turn(
                 results.append(await _commit_locked(connection, record, own))
         except Overtaken:
             results.append(None)
+    if not any(results):  # a row that was made to be locked says no more of whoever was erased
+        await connection.execute("DELETE FROM standings WHERE customer_id = $1 AND revision = 1", own)
     return results
 
 
@@ -157,9 +162,11 @@ async def _commit_locked(connection: Connection, record: DecisionRecord, own: st
             return rows.decision(tuple(earlier))
     if (same := await connection.fetchrow(BY_ID, record.decision_id)) is not None:
         return _the_same(record, rows.decision(tuple(same)))
-    revision, counted, names = await counters(connection, own)
+    revision, life, counted, names = await counters(connection, own)
     claim = record.claim
     if claim is not None:
+        if claim.life not in (0, life):
+            return None  # the customer was erased meanwhile, with what this rests on
         known = (own, names) == (claim.keys[0], len(claim.keys))
         if claim.standing is not None and not known:
             return None
@@ -172,7 +179,7 @@ async def _commit_locked(connection: Connection, record: DecisionRecord, own: st
         counted = _moved(counted, claim) if known else UNCOUNTED
     elif record.mode == "live":
         counted = UNCOUNTED
-    if not await _write(connection, record, own, revision, counted):
+    if not await _write(connection, record, own, revision, life, counted):
         return None
     if claim is not None:
         await _take_all(connection, claim)
@@ -192,7 +199,7 @@ def _moved(counted: Counted, claim: Claim) -> Counted:
 
 
 async def _write(
-    connection: Connection, record: DecisionRecord, own: str, revision: int, counted: Counted
+    connection: Connection, record: DecisionRecord, own: str, revision: int, life: int, counted: Counted
 ) -> bool:
     """Writes a decision with all it takes but budgets, if the customer's row is at `revision`, the request
     was not answered, and what is used of budgets is in its ranges; whether it was so."""
@@ -226,6 +233,7 @@ async def _write(
             [join.since for join in joins],
             [join.member for join in joins],
             [join.share for join in joins],
+            life,
         )
     )
 

@@ -12,6 +12,7 @@ from decision.errors import Conflict
 from decision.storage import rows
 from decision.storage.port import Cursor, DecisionRecord, Label, ResponseRecord, SnapshotRecord
 from decision.storage.postgres.connections import CHANNEL, Connections
+from decision.storage.postgres.erasing import BLANK
 
 if TYPE_CHECKING:
     from decision.storage.postgres.connections import Connection
@@ -264,6 +265,7 @@ async def _commit(
     await connection.execute(
         "UPDATE erasures SET unlearned = true WHERE decision_id = ANY($1)", list(unlearned)
     )
+    await connection.execute(BLANK, list(unlearned))
     for record in snapshots:
         await _keep(connection, record, cursor.rounds)
     await connection.execute(

@@ -18,7 +18,14 @@ from decision.storage.postgres.committing import Overtaken, commit_at_once, comm
 from decision.storage.postgres.connections import AGAIN
 from decision.storage.postgres.merges import survivors
 from decision.storage.postgres.partitions import drop_partitions
-from decision.storage.postgres.responding import SAID, commit_responses, conflict, content_of
+from decision.storage.postgres.responding import (
+    SAID,
+    Erased,
+    commit_responses,
+    conflict,
+    content_of,
+    settle_of_nobody,
+)
 from decision.storage.postgres.standing import PostgresStanding
 
 T = TypeVar("T")
@@ -37,6 +44,14 @@ _NEWEST = f"""
 _ANSWERS = f"""
     SELECT {rows.RESPONSE} FROM responses WHERE decision_id = ANY($1)
      ORDER BY recorded_at DESC, response_id DESC
+"""
+_DROP_SNAPSHOTS = """
+    DELETE FROM snapshots WHERE created_at < $1 AND version NOT IN
+           (SELECT version FROM live_snapshots UNION ALL SELECT version FROM pins)
+"""
+_TABLES = """
+    SELECT relname FROM pg_class
+     WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' ORDER BY relname
 """
 _PRUNE_SNAPSHOTS = """
     DELETE FROM snapshots WHERE created_at < $1 AND version NOT IN (
@@ -101,8 +116,25 @@ class PostgresLedger(PostgresStanding):
             await self._refuse_conflicts(records)
         new = dict[int, bool]()
         for group in groups.values():
-            new |= await self._transact(partial(commit_responses, group, limits), len(group))
+            new |= await self._commit_responses(group, limits)
         return [new[number] for number in range(len(records))]
+
+    async def _commit_responses(
+        self, group: Sequence[tuple[int, ResponseRecord]], limits: Limits
+    ) -> dict[int, bool]:
+        while True:
+            try:
+                return await self._transact(partial(commit_responses, group, limits), len(group))
+            except (
+                Erased
+            ) as erased:  # all that the customer was answered for, or only once: before it came back
+                of_nobody = [each for each in group if each[1].decision_id in erased.now]
+                group = [each for each in group if each[1].decision_id not in erased.now]
+                for key in set(erased.now.values()):
+                    mine = [each for _, each in of_nobody if erased.now[each.decision_id] == key]
+                    await self._transact(partial(settle_of_nobody, key, mine), len(mine))
+                done = {number: False for number, _ in of_nobody}
+                return done | (await self._commit_responses(group, limits) if group else {})
 
     async def _refuse_conflicts(self, records: Sequence[ResponseRecord]) -> None:
         found = await self._read(
@@ -127,6 +159,25 @@ class PostgresLedger(PostgresStanding):
             decisions = [rows.decision(tuple(row)) for row in decided]
             answered = await connection.fetch(_ANSWERS, [record.decision_id for record in decisions])
         return decisions, [rows.response(tuple(row)) for row in answered]
+
+    async def recorded(self, keys: tuple[str, ...]) -> list[str]:
+        found = await self._read_aside(
+            "SELECT decision_id FROM decisions WHERE customer_id = ANY($1) ORDER BY recorded_at, decision_id",
+            list(keys),
+        )
+        return [row[0] for row in found]
+
+    async def prune_snapshots(self, before: datetime) -> int:
+        async with self._aside() as connection:
+            done = await connection.execute(_DROP_SNAPSHOTS, rows.micros(before))
+        return int(done.rpartition(" ")[2])
+
+    async def scrub(self) -> None:
+        async with self._aside() as connection:
+            found = await connection.fetch(_TABLES)
+            for (name,) in found:
+                await connection.execute(f'VACUUM (FULL) "{name}"')
+            await connection.execute("CHECKPOINT")
 
     async def prune(self, before: datetime) -> int:
         async with self._aside() as connection:

@@ -33,7 +33,8 @@ _SHARED = """
 CUSTOMER_ROW = """
     customer_id, attributes, scores, consents,
     (SELECT coalesce(json_agg(json_build_array(type, value)), '[]') FROM identities AS known
-      WHERE known.customer_id = customers.customer_id)::text
+      WHERE known.customer_id = customers.customer_id)::text,
+    restricted
 """
 _PROFILE = f"SELECT {CUSTOMER_ROW}, told_at, told_apart FROM customers WHERE customer_id = {SURVIVOR}"
 _LOCK = """
@@ -43,10 +44,12 @@ _LOCK = """
     RETURNING customer_id, revision, basis, counters
 """
 _WRITE = """
-    INSERT INTO customers (customer_id, attributes, scores, consents, told_at, told_apart)
-    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[])
+    INSERT INTO customers (customer_id, attributes, scores, consents, told_at, told_apart, restricted)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[],
+                         $7::boolean[])
         ON CONFLICT (customer_id) DO UPDATE SET attributes = excluded.attributes, scores = excluded.scores,
-           consents = excluded.consents, told_at = excluded.told_at, told_apart = excluded.told_apart
+           consents = excluded.consents, told_at = excluded.told_at, told_apart = excluded.told_apart,
+           restricted = coalesce(excluded.restricted, customers.restricted)
 """
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from decision.errors import Conflict
 from decision.storage import rows
-from decision.storage.port import Change, Customer, Identity, Names
+from decision.storage.port import Change, Customer, Identity, Mark, Names
 from decision.storage.postgres.connections import Connections
+from decision.storage.postgres.erasing import ERASED_AT, IDLE, erase
 from decision.storage.postgres.merges import (
     CUSTOMER_ROW,
     NAMES,
@@ -27,10 +28,12 @@ from decision.storage.profile import patched, replaced, retold
 if TYPE_CHECKING:
     from decision.storage.postgres.connections import Connection
 
+# How many rows an erasure is given the time for: who has a long history is erased too.
+_ERASED_AT_MOST = 2_000
 _CUSTOMER = f"SELECT {CUSTOMER_ROW} FROM customers WHERE customer_id = {SURVIVOR}"
 # As a profile, without the identities.
 _TOLD = f"""
-    SELECT customer_id, attributes, scores, consents, '[]', told_at, told_apart
+    SELECT customer_id, attributes, scores, consents, '[]', restricted, told_at, told_apart
       FROM customers WHERE customer_id = {SURVIVOR}
 """
 _IDENTIFY = """
@@ -77,8 +80,16 @@ class PostgresProfiles(Connections):
 
         return await self._transact(work)
 
-    async def delete_customer(self, customer_id: str) -> bool:
-        return await self._transact(partial(_delete, customer_id))
+    async def delete_customer(self, customer_id: str, mark: Mark, at: datetime) -> datetime | None:
+        work = partial(erase, customer_id, mark, rows.micros(at))
+        return rows.optional_moment(await self._transact(work, _ERASED_AT_MOST))
+
+    async def erased_at(self, mark: str) -> datetime | None:
+        row = await self._read_one(ERASED_AT, mark)
+        return None if row is None else rows.moment(row[0])
+
+    async def idle_customers(self, before: datetime, limit: int) -> list[str]:
+        return [row[0] for row in await self._read_aside(IDLE, rows.micros(before), limit)]
 
 
 async def _put(given: Sequence[Customer], at: int, connection: Connection) -> None:
@@ -129,21 +140,6 @@ async def _patch_one(connection: Connection, id: str, change: Change, at: int) -
     await write_customers(connection, [rows.profile_row(profile)])
     await _identify(connection, [(id, identity) for identity in change.customer.identities], at)
     return profile.customer
-
-
-async def _delete(customer_id: str, connection: Connection) -> bool:
-    id = (await lock_named(connection, [customer_id]))[customer_id]
-    await connection.execute("DELETE FROM identities WHERE customer_id = $1", id)
-    named = "(SELECT $1 UNION ALL SELECT customer_id FROM merges WHERE survivor = $1)"
-    await connection.execute(f"DELETE FROM stops WHERE customer_id IN {named}", id)
-    erased = await connection.fetch(
-        "INSERT INTO erasures (decision_id)"
-        f" SELECT decision_id FROM decisions WHERE customer_id IN {named} AND mode = 'live'"
-        " ON CONFLICT DO NOTHING RETURNING decision_id",
-        id,
-    )
-    gone = await connection.fetch("DELETE FROM customers WHERE customer_id = $1 RETURNING customer_id", id)
-    return len(gone) + len(erased) > 0
 
 
 async def _identify(connection: Connection, owned: Sequence[tuple[str, Identity]], at: int) -> None:

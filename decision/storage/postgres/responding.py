@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from arbitration.contact import Limits
 from decision.errors import Conflict
 from decision.storage import rows
 from decision.storage.counting import answered, basis
-from decision.storage.port import ResponseRecord
+from decision.storage.port import ERASED, ResponseRecord
 from decision.storage.postgres.contacts import UNCOUNTED, Counted, contact
-from decision.storage.postgres.standing import UNBOUNDED, keep, lock_one, take
+from decision.storage.postgres.standing import UNBOUNDED, keep, lock_one, settle, take
 
 if TYPE_CHECKING:
     from decision.storage.postgres.connections import Connection
@@ -37,14 +37,27 @@ _RESPOND = f"""
      WHERE decision_id = $2 AND treatment = $4 AND state = 'reserved' AND $5 <> 'no_response'
     RETURNING budget, begins, amount
 """
+_ERASED = "SELECT decision_id, customer_id FROM decisions WHERE decision_id = ANY($1) AND customer_id LIKE $2"
 SAID = "SELECT decision_id, treatment, outcome, value, corrects FROM responses"
+
+
+class Erased(Exception):
+    """Some of these decisions are of an erased customer: all of a transaction is undone. `now`: what these
+    are recorded under, by id."""
+
+    def __init__(self, now: Mapping[str, str]) -> None:
+        super().__init__()
+        self.now = now
 
 
 async def commit_responses(
     group: Sequence[tuple[int, ResponseRecord]], limits: Limits, connection: Connection
 ) -> dict[int, bool]:
-    """Those of one customer, in their order, in one transaction."""
+    """Those of one customer, in their order, in one transaction. Raises Erased."""
     own, counted, names = await lock_one(connection, group[0][1].customer_id)
+    ids = [record.decision_id for _, record in group]
+    if erased := await connection.fetch(_ERASED, ids, f"{ERASED}%"):
+        raise Erased(dict(map(tuple, erased)))
     if counted.basis != basis(limits, names):
         counted = UNCOUNTED  # by other limits: the next decision counts them
     new = {}
@@ -60,6 +73,15 @@ async def commit_responses(
     if any(new.values()):
         await keep(connection, own, counted)
     return new
+
+
+async def settle_of_nobody(key: str, records: Sequence[ResponseRecord], connection: Connection) -> None:
+    """Makes firm what these items of an erased customer have reserved: that is all that is left to do."""
+    await lock_one(connection, key)
+    for record in records:
+        if record.outcome != "no_response":
+            at = rows.micros(record.received_at)
+            await settle(connection, record.decision_id, record.treatment, "firm", at)
 
 
 async def _take_in(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 # What limits those known by `keys.names`, `keys.id` being the customer's own; $1: now, $2 and $3: budgets.
 _LIMITS = """
     coalesce(standings.revision, 0), coalesce(basis, CASE WHEN revision IS NULL THEN '' END),
-    coalesce(counters, '[]'),
+    coalesce(counters, '[]'), coalesce(born, 0),
     (SELECT json_agg(json_build_array(scope, target, until) ORDER BY scope, target, until NULLS LAST)
        FROM stops WHERE stops.customer_id = ANY(keys.names) AND (until IS NULL OR until > $1::bigint))::text,
     (SELECT json_agg(json_build_array(control_group, since, member, share)
@@ -61,7 +62,7 @@ _SITUATION = f"""
            (SELECT decision_id FROM requests
              WHERE requests.customer_id = ANY(keys.names || $4::text) AND request_id = $5
              ORDER BY requests.customer_id <> $4, array_position(keys.names, requests.customer_id) LIMIT 1),
-           customers.attributes, customers.scores, customers.consents
+           customers.attributes, customers.scores, customers.consents, customers.restricted
       FROM (SELECT id, known, id || ARRAY(SELECT customer_id FROM merges WHERE survivor = id
                                            ORDER BY customer_id < ' ', customer_id COLLATE "C") AS names
               FROM (SELECT known, coalesce((SELECT survivor FROM merges WHERE merges.customer_id = asked.id),
@@ -80,7 +81,7 @@ _LOCK_NAMED = f"""
     RETURNING customer_id
 """
 _COUNTERS = f"""
-    SELECT customer_id, revision, basis, counters,
+    SELECT customer_id, revision, basis, counters, born,
            (SELECT count(*) FROM merges WHERE survivor = standings.customer_id)
       FROM standings WHERE customer_id = {SURVIVOR}
 """
@@ -93,6 +94,7 @@ _SETTLE = """
      WHERE decision_id = $1 AND treatment = $2 AND state = 'reserved'
     RETURNING budget, begins, amount
 """
+_RESERVED = "SELECT 1 FROM reservations WHERE decision_id = $1 AND treatment = $2 AND customer_id = $3"
 _TAKE = """
     INSERT INTO budgets (budget, begins, used, reserved) VALUES ($1, $2, $3, $4)
         ON CONFLICT (budget, begins) DO UPDATE
@@ -102,12 +104,17 @@ _TAKE = """
 """
 
 
+class Moved(Exception):
+    """The customer was erased since it was read: all of a transaction is undone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What was read of a customer. `revision`: of its row, 0 where there is none; `names`: how many it has,
-    0 where the name asked for is not its own; `settled`: the counters may be counted on."""
+    """What was read of a customer. `revision` and `life`: of its row, 0 where there is none; `names`: how
+    many it has, 0 where the name asked for is not its own; `settled`: the counters may be counted on."""
 
     revision: int
+    life: int
     counted: Counted
     names: int
     settled: bool
@@ -128,7 +135,8 @@ class PostgresStanding(Connections):
             found, looked = await look(connection, keys, at, limits, budgets)
         if looked.settled:
             return found
-        await self._transact(partial(_count, keys, at, limits))
+        with suppress(Moved):
+            await self._transact(partial(_count, keys, at, limits))
         async with self._connected() as connection:
             return (await look(connection, keys, at, limits, budgets))[0]
 
@@ -146,12 +154,12 @@ class PostgresStanding(Connections):
             name, type, value = pseudonym(who), who.type, who.value
         row = await self._read_one(_SITUATION, at, *_asked(budgets), name, request_id, type, value)
         assert row is not None
-        id, names, known, identities, earlier_id, *sections = row[6:]
-        looked = _looked(row[:6], limits, len(names), len(names))
-        standing = _standing(row[:6], limits, at, budgets, looked)
+        id, names, known, identities, earlier_id, *sections, restricted = row[7:]
+        looked = _looked(row[:7], limits, len(names), len(names))
+        standing = _standing(row[:7], limits, at, budgets, looked)
         if not looked.settled:
             standing = await self.standing(tuple(names), now, limits, budgets)
-        profile = None if sections[0] is None else rows.customer((id, *sections, identities))
+        profile = None if sections[0] is None else rows.customer((id, *sections, identities, restricted))
         keys = orjson.dumps(names[1:]).decode()
         return Situation(
             rows.names((id, keys, identities)),
@@ -168,7 +176,11 @@ class PostgresStanding(Connections):
     async def release(self, now: datetime, limits: Limits, limit: int) -> int:
         at = rows.micros(now)
         due = await self._read(_RELEASE, at, limit)
-        return sum([await self._transact(partial(_release, tuple(each), at, limits)) for each in due])
+        released = 0
+        for each in due:
+            with suppress(Moved):  # and nothing was written; it is released in another turn
+                released += await self._transact(partial(_release, tuple(each), at, limits))
+        return released
 
     async def reservations(self, decision_ids: Sequence[str]) -> list[Reservation]:
         found = await self._read(
@@ -204,19 +216,19 @@ def _asked(budgets: Iterable[BudgetPeriod]) -> tuple[list[str], list[int]]:
 
 
 def _looked(limiting: Sequence[Any], limits: Limits, keys: int, names: int) -> Looked:
-    revision, counted_by, counters = limiting[:3]
+    revision, counted_by, counters, life = limiting[:4]
     if not limits.limits:
-        return Looked(revision, UNCOUNTED, names, settled=True)
+        return Looked(revision, life, UNCOUNTED, names, settled=True)
     wanted = basis(limits, keys)
     if counted_by == wanted:
-        return Looked(revision, Counted.read(counted_by, counters), names, settled=True)
-    return Looked(revision, Counted(wanted), names, settled=counted_by == NOTHING)
+        return Looked(revision, life, Counted.read(counted_by, counters), names, settled=True)
+    return Looked(revision, life, Counted(wanted), names, settled=counted_by == NOTHING)
 
 
 def _standing(
     limiting: Sequence[Any], limits: Limits, now: int, budgets: Collection[BudgetPeriod], looked: Looked
 ) -> Standing:
-    stops, memberships, used = (orjson.loads(each or "[]") for each in limiting[3:])
+    stops, memberships, used = (orjson.loads(each or "[]") for each in limiting[4:])
     ends = {(scope, target): until for scope, target, until in stops}
     taken = {(budget, begins): amount for budget, begins, amount in used}
     found = {(each[0], each[1]): Membership(*each) for each in memberships}
@@ -226,6 +238,7 @@ def _standing(
         {period: taken.get(period_key(period), 0) for period in budgets},
         tuple(found.values()),
         looked,
+        looked.life,
     )
 
 
@@ -280,14 +293,15 @@ async def lock_one(connection: Connection, name: str) -> tuple[str, Counted, int
         await lock_named(connection, [name])
         row = await connection.fetchrow(_COUNTERS, name)
     assert row is not None
-    return row[0], Counted.read(row[2], row[3]), 1 + row[4]
+    return row[0], Counted.read(row[2], row[3]), 1 + row[5]
 
 
-async def counters(connection: Connection, customer_id: str) -> tuple[int, Counted, int]:
-    """Of a customer that is locked: the revision of its row, its counters, and how many names it has."""
+async def counters(connection: Connection, customer_id: str) -> tuple[int, int, Counted, int]:
+    """Of a customer that is locked: the revision and the life of its row, its counters, and how many names it
+    has."""
     row = await connection.fetchrow(_COUNTERS, customer_id)
     assert row is not None
-    return row[1], Counted.read(row[2], row[3]), 1 + row[4]
+    return row[1], row[4], Counted.read(row[2], row[3]), 1 + row[5]
 
 
 async def keep(connection: Connection, customer_id: str, counted: Counted) -> None:
@@ -296,7 +310,8 @@ async def keep(connection: Connection, customer_id: str, counted: Counted) -> No
 
 
 async def _count(keys: tuple[str, ...], now: int, limits: Limits, connection: Connection) -> None:
-    await lock(connection, keys[:1])
+    if (await lock(connection, keys[:1]))[keys[0]][0] == 1:
+        raise Moved  # there was a row when it was read
     _, looked = await look_counted(connection, keys, now, limits, ())
     await keep(connection, keys[0], looked.counted)
 
@@ -304,6 +319,8 @@ async def _count(keys: tuple[str, ...], now: int, limits: Limits, connection: Co
 async def _release(due: rows.Row, now: int, limits: Limits, connection: Connection) -> bool:
     decision_id, treatment, customer_id = due
     own, counted, names = await lock_one(connection, customer_id)
+    if not await connection.fetchval(_RESERVED, *due):
+        raise Moved
     known = counted.basis == basis(limits, names)
     before = await contact(connection, decision_id) if known else None
     if not await settle(connection, decision_id, treatment, "released", now):

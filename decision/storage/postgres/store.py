@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from decision.storage import rows
-from decision.storage.port import Publication, Store
+from decision.storage.port import Event, Publication, Store
+from decision.storage.postgres.audit import PostgresAudit, append
 from decision.storage.postgres.connections import CHANNEL, Connections
+from decision.storage.postgres.fairness import PostgresFairness
 from decision.storage.postgres.learning import PostgresLearning
 from decision.storage.postgres.ledger import PostgresLedger
 from decision.storage.postgres.profiles import PostgresProfiles
@@ -17,22 +20,36 @@ if TYPE_CHECKING:
     from decision.storage.postgres.connections import Connection
 
 
+_KEEP = "INSERT INTO catalogs (version, document) VALUES ($1, $2) ON CONFLICT DO NOTHING"
+
+
 class PostgresCatalogs(Connections):
     """Implements `decision.storage.port.Catalogs`; `news` is among the connections."""
 
-    async def publish_catalog(self, version: str, document: bytes, at: datetime) -> None:
+    async def publish_catalog(
+        self,
+        version: str,
+        document: bytes,
+        at: datetime,
+        events: Sequence[Event] = (),
+        expected: int | None = None,
+    ) -> None:
         async def publish(connection: Connection) -> None:
-            await connection.execute(
-                "INSERT INTO catalogs (version, document) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-                version,
-                document,
-            )
+            if events or expected is not None:
+                await append(events, rows.micros(at), expected, connection)
+            await connection.execute(_KEEP, version, document)
             await connection.execute(
                 "INSERT INTO publications (version, published_at) VALUES ($1, $2)", version, rows.micros(at)
             )
             await connection.execute(f"NOTIFY {CHANNEL}")
 
         await self._transact(publish)
+
+    async def keep_catalog(self, version: str, document: bytes) -> None:
+        async def keep(connection: Connection) -> None:
+            await connection.execute(_KEEP, version, document)
+
+        await self._transact(keep)
 
     async def live_catalog(self) -> Publication | None:
         newest = await self.publications(1)
@@ -49,7 +66,15 @@ class PostgresCatalogs(Connections):
         return [Publication(version, rows.moment(at)) for version, at in found]
 
 
-class PostgresStore(PostgresProfiles, PostgresLedger, PostgresReports, PostgresCatalogs, PostgresLearning):
+class PostgresStore(
+    PostgresProfiles,
+    PostgresLedger,
+    PostgresReports,
+    PostgresFairness,
+    PostgresCatalogs,
+    PostgresLearning,
+    PostgresAudit,
+):
     """Implements `decision.storage.port.Store` on the database at a URL, as libpq has it.
 
     Any number of processes may use the same database. Every method raises StoreUnavailable where it cannot be

@@ -127,6 +127,27 @@ class Connections:
         except sqlite3.Error as error:
             raise StoreUnavailable(f"the read failed: {error}") from error
 
+    async def _aside(self, sql: str, timeout: float = _READ_TIMEOUT) -> list[Row]:
+        """A statement outside of any transaction: in a thread, on a connection of its own. Raises
+        StoreUnavailable, also where others do not let the file go within `timeout` seconds."""
+
+        def run() -> list[Row]:
+            with closing(sqlite3.connect(self._path, timeout=timeout, isolation_level=None)) as connection:
+                return connection.execute(sql).fetchall()
+
+        if self._reader is None:
+            raise StoreUnavailable("the store is not open")
+        try:
+            return await asyncio.to_thread(run)
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"{sql} failed: {error}") from error
+
+    async def _checkpoint(self) -> bool:
+        """Takes what is in the log beside the file into it, and empties the log; whether it could: a reader
+        may hold it up."""
+        [(busy, *_)] = await self._aside("PRAGMA wal_checkpoint(TRUNCATE)")
+        return not busy
+
     @contextmanager
     def _one_state(self) -> Iterator[None]:
         """Reads within see one state of the database. Never await inside: the connection is shared."""

@@ -13,6 +13,7 @@ from decision.errors import Conflict
 from decision.storage import rows
 from decision.storage.port import Cursor, DecisionRecord, Label, ResponseRecord, SnapshotRecord
 from decision.storage.sqlite.connections import Connections
+from decision.storage.sqlite.erasing import blank
 
 _LABEL = "decision_id, treatment, outcomes, due_at"
 _SNAPSHOT = "version, lineage, created_at, content"
@@ -183,6 +184,8 @@ class SqliteLearning(Connections):
         moved = replace(cursor, rounds=expected.rounds + 1)
         given = (tuple(labels), tuple(snapshots), moved, expected, tuple(lineages), tuple(unlearned))
         await self._write(partial(_commit, *given))
+        if unlearned:
+            await self._checkpoint()  # else the log beside the file would still have what was erased
         return moved
 
 
@@ -213,6 +216,7 @@ def _commit(
     for decision_id in unlearned:
         connection.execute("DELETE FROM labels WHERE decision_id = ?", (decision_id,))
         connection.execute("UPDATE erasures SET unlearned = 1 WHERE decision_id = ?", (decision_id,))
+        blank(connection, decision_id)
     for record in snapshots:
         _keep(connection, record, cursor.rounds)
     connection.execute(

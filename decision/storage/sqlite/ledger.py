@@ -11,10 +11,11 @@ from arbitration.contact import Limits
 from decision.errors import Conflict
 from decision.storage import rows
 from decision.storage.months import month_of
-from decision.storage.port import NO_LIMITS, DecisionRecord, ResponseRecord
+from decision.storage.port import ERASED, NO_LIMITS, DecisionRecord, ResponseRecord
 from decision.storage.sqlite.merges import SURVIVOR
 from decision.storage.sqlite.standing import SqliteStanding, holds_still, make_good, recount, settle
 
+_VACUUM_SECONDS = 60.0
 _INSERT_DECISION = f"INSERT INTO decisions ({rows.DECISION}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _BY_ID = f"SELECT {rows.DECISION} FROM decisions WHERE decision_id = ?"
 _BY_REQUEST = f"""
@@ -96,6 +97,21 @@ class SqliteLedger(SqliteStanding):
             )
         return decisions, [rows.response(row) for row in answered]
 
+    async def recorded(self, keys: tuple[str, ...]) -> list[str]:
+        found = self._read(
+            "SELECT decision_id FROM decisions WHERE customer_id IN (SELECT value FROM json_each(?))"
+            " ORDER BY seq",
+            (rows.text(list(keys)),),
+        )
+        return [id for (id,) in found]
+
+    async def prune_snapshots(self, before: datetime) -> int:
+        return await self._write(partial(_drop_snapshots, rows.micros(before)))
+
+    async def scrub(self) -> None:
+        await self._aside("VACUUM", timeout=_VACUUM_SECONDS)
+        await self._checkpoint()
+
     async def prune(self, before: datetime) -> int:
         month, pruned = rows.micros(month_of(before)), 0
         if self._read(_NEEDED, (month,)):
@@ -117,6 +133,14 @@ def _prune(month: int, connection: sqlite3.Connection) -> int:
             f"DELETE FROM {table} WHERE decision_id IN (SELECT value FROM json_each(?))", (ids,)
         )
     return len(found)
+
+
+def _drop_snapshots(before: int, connection: sqlite3.Connection) -> int:
+    return connection.execute(
+        "DELETE FROM snapshots WHERE created_at < ? AND version NOT IN"
+        " (SELECT version FROM live_snapshots UNION ALL SELECT version FROM pins)",
+        (before,),
+    ).rowcount
 
 
 def _prune_snapshots(month: int, connection: sqlite3.Connection) -> None:
@@ -162,6 +186,8 @@ def _commit_responses(
 def _commit_response(
     connection: sqlite3.Connection, index: int, record: ResponseRecord, limits: Limits
 ) -> bool:
+    if _settled_of_nobody(connection, record):
+        return False
     known = connection.execute(
         "SELECT decision_id, treatment, outcome, value, corrects FROM responses"
         " WHERE customer_id = ? AND response_id = ?",
@@ -176,6 +202,18 @@ def _commit_response(
         return False
     change = partial(_take_in, connection, record)
     recount(connection, record.customer_id, limits, change, record.decision_id)
+    return True
+
+
+def _settled_of_nobody(connection: sqlite3.Connection, record: ResponseRecord) -> bool:
+    """Whether the customer was erased: then only what was reserved is made firm."""
+    row = connection.execute(
+        "SELECT customer_id FROM decisions WHERE decision_id = ?", (record.decision_id,)
+    ).fetchone()
+    if row is None or not row[0].startswith(ERASED):
+        return False
+    if record.outcome != "no_response":
+        settle(connection, record.decision_id, record.treatment, "firm", rows.micros(record.received_at))
     return True
 
 

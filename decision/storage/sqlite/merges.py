@@ -28,7 +28,8 @@ SHARED = """
 CUSTOMER_ROW = """
     customer_id, attributes, scores, consents,
     (SELECT json_group_array(json_array(type, value)) FROM identities AS known
-      WHERE known.customer_id = customers.customer_id)
+      WHERE known.customer_id = customers.customer_id),
+    restricted
 """
 PROFILE = f"""
     SELECT {CUSTOMER_ROW}, told_at, told_apart FROM customers WHERE customer_id = {SURVIVOR}
@@ -72,11 +73,12 @@ def read_profile(connection: sqlite3.Connection, customer_id: str) -> Profile:
 def write_customers(connection: sqlite3.Connection, given: Iterable[rows.Row]) -> None:
     """Creates or replaces profiles, each in the form of `rows.customer_row`; not their identities."""
     connection.executemany(
-        "INSERT INTO customers (customer_id, attributes, scores, consents, told_at, told_apart)"
-        " VALUES (?, ?, ?, ?, ?, ?)"
+        "INSERT INTO customers (customer_id, attributes, scores, consents, told_at, told_apart, restricted)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (customer_id) DO UPDATE SET attributes = excluded.attributes,"
         " scores = excluded.scores, consents = excluded.consents,"
-        " told_at = excluded.told_at, told_apart = excluded.told_apart",
+        " told_at = excluded.told_at, told_apart = excluded.told_apart,"
+        " restricted = coalesce(excluded.restricted, restricted)",
         given,
     )
 

@@ -9,9 +9,10 @@ from functools import partial
 
 from decision.errors import Conflict
 from decision.storage import rows
-from decision.storage.port import Change, Customer, Identity, Names
+from decision.storage.port import Change, Customer, Identity, Mark, Names
 from decision.storage.profile import patched, replaced, retold
 from decision.storage.sqlite.connections import Connections
+from decision.storage.sqlite.erasing import IDLE, erase
 from decision.storage.sqlite.merges import (
     CUSTOMER_ROW,
     NAMES,
@@ -20,7 +21,6 @@ from decision.storage.sqlite.merges import (
     merge,
     read_profile,
     shared,
-    survivor_of,
     survivors,
     write_customers,
 )
@@ -28,7 +28,7 @@ from decision.storage.sqlite.merges import (
 _CUSTOMER = f"SELECT {CUSTOMER_ROW} FROM customers WHERE customer_id = {SURVIVOR}"
 # As `PROFILE`, without the identities.
 _TOLD = f"""
-    SELECT customer_id, attributes, scores, consents, '[]', told_at, told_apart
+    SELECT customer_id, attributes, scores, consents, '[]', restricted, told_at, told_apart
       FROM customers WHERE customer_id = {SURVIVOR}
 """
 
@@ -64,8 +64,15 @@ class SqliteProfiles(Connections):
     async def merge(self, customer_id: str, identities: Sequence[Identity], at: datetime) -> Names:
         return await self._write(partial(merge, customer_id, tuple(identities), rows.micros(at)))
 
-    async def delete_customer(self, customer_id: str) -> bool:
-        return await self._write(partial(_delete, customer_id))
+    async def delete_customer(self, customer_id: str, mark: Mark, at: datetime) -> datetime | None:
+        return rows.optional_moment(await self._write(partial(erase, customer_id, mark, rows.micros(at))))
+
+    async def erased_at(self, mark: str) -> datetime | None:
+        row = self._read_one("SELECT erased_at FROM tombstones WHERE mark = ?", (mark,))
+        return None if row is None else rows.moment(row[0])
+
+    async def idle_customers(self, before: datetime, limit: int) -> list[str]:
+        return [id for (id,) in await self._read_aside(IDLE, (rows.micros(before), limit))]
 
 
 def _put(given: Sequence[Customer], at: int, connection: sqlite3.Connection) -> None:
@@ -114,20 +121,6 @@ def _patch_one(connection: sqlite3.Connection, change: Change, at: int) -> Custo
     id = profile.customer.customer_id
     _identify(connection, [(id, identity) for identity in change.customer.identities], at)
     return profile.customer
-
-
-def _delete(customer_id: str, connection: sqlite3.Connection) -> bool:
-    id = survivor_of(connection, customer_id)
-    connection.execute("DELETE FROM identities WHERE customer_id = ?", (id,))
-    named = "(SELECT ?1 UNION ALL SELECT customer_id FROM merges WHERE survivor = ?1)"
-    connection.execute(f"DELETE FROM stops WHERE customer_id IN {named}", (id,))
-    erased = connection.execute(
-        "INSERT INTO erasures (decision_id)"
-        f" SELECT decision_id FROM decisions WHERE customer_id IN {named} AND mode = 'live'"
-        " ON CONFLICT DO NOTHING",
-        (id,),
-    ).rowcount
-    return connection.execute("DELETE FROM customers WHERE customer_id = ?", (id,)).rowcount + erased > 0
 
 
 def _identify(connection: sqlite3.Connection, owned: Sequence[tuple[str, Identity]], at: int) -> None:

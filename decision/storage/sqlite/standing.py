@@ -48,6 +48,7 @@ _TAKE = """
     ON CONFLICT (budget, begins) DO UPDATE
        SET used = used + excluded.used, reserved = reserved + excluded.reserved
 """
+_DECIDED_FOR = "SELECT 1 FROM decisions WHERE customer_id IN (SELECT value FROM json_each(?)) LIMIT 1"
 _DUE = """
     SELECT decision_id, treatment, customer_id, budget, begins, amount FROM reservations
      WHERE state = 'reserved' AND due_at <= ? ORDER BY due_at, decision_id LIMIT ?
@@ -92,25 +93,20 @@ class SqliteStanding(Connections):
         if row is not None:
             return bool(row[0] == basis(limits, len(keys)))
         # Who has never been decided for has no counters to count.
-        return not self._read(
-            "SELECT 1 FROM decisions WHERE customer_id IN (SELECT value FROM json_each(?)) LIMIT 1",
-            (rows.text(list(keys)),),
-        )
+        return not self._read(_DECIDED_FOR, (rows.text(list(keys)),))
 
 
 def holds_still(connection: sqlite3.Connection, record: DecisionRecord, claim: Claim) -> bool:
     """Whether what a decision rests on is still so."""
     now = rows.micros(record.decided_at)
+    if claim.life not in (0, _life(partial(_rows, connection))):
+        return False  # somebody was erased meanwhile: it may be this one
     known = _names(connection, claim.keys[0]) == (claim.keys[0], len(claim.keys))
     if known and claim.limits.limits:
         count(connection, claim.keys, now, claim.limits)
     if claim.standing is None or not known:
         return claim.standing is None
-
-    def read(sql: str, parameters: Sequence[Any]) -> list[rows.Row]:
-        return connection.execute(sql, parameters).fetchall()
-
-    found = _standing(read, claim.keys, now, claim.limits, claim.ranges)
+    found = _standing(partial(_rows, connection), claim.keys, now, claim.limits, claim.ranges)
     return still(claim, found)
 
 
@@ -197,7 +193,8 @@ def _names(connection: sqlite3.Connection, key: str) -> tuple[str, int]:
 
 
 def _count(keys: tuple[str, ...], now: int, limits: Limits, connection: sqlite3.Connection) -> None:
-    count(connection, keys, now, limits)
+    if connection.execute(_DECIDED_FOR, (rows.text(list(keys)),)).fetchone():  # not erased meanwhile
+        count(connection, keys, now, limits)
 
 
 def _release(now: int, limits: Limits, limit: int, connection: sqlite3.Connection) -> int:
@@ -226,7 +223,18 @@ def _standing(
         {(policy, target): moment(until) for policy, target, until in holds},
         _used(read, budgets),
         tuple(memberships.values()),
+        life=_life(read),
     )
+
+
+def _rows(connection: sqlite3.Connection, sql: str, parameters: Sequence[Any]) -> list[rows.Row]:
+    return connection.execute(sql, parameters).fetchall()
+
+
+def _life(read: Read) -> int:
+    """One of everybody: whoever is erased meanwhile, all that are being decided for are decided for anew."""
+    [(erasures,)] = read("SELECT coalesce(max(seq), 0) FROM tombstones", ())
+    return 1 + int(erasures)
 
 
 def _used(read: Read, budgets: Collection[BudgetPeriod]) -> dict[BudgetPeriod, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,13 +14,16 @@ from decision.storage import rows
 from decision.storage.port import (
     NO_LIMITS,
     BudgetPeriod,
+    Event,
     Identity,
     Publication,
     Situation,
     Store,
     pseudonym,
 )
+from decision.storage.sqlite.audit import SqliteAudit, append
 from decision.storage.sqlite.connections import Connections
+from decision.storage.sqlite.fairness import SqliteFairness
 from decision.storage.sqlite.learning import SqliteLearning
 from decision.storage.sqlite.ledger import SqliteLedger
 from decision.storage.sqlite.profiles import SqliteProfiles
@@ -30,8 +33,19 @@ from decision.storage.sqlite.reports import SqliteReports
 class SqliteCatalogs(Connections):
     """Implements `decision.storage.port.Catalogs`."""
 
-    async def publish_catalog(self, version: str, document: bytes, at: datetime) -> None:
-        await self._write(partial(_publish, version, document, rows.micros(at)))
+    async def publish_catalog(
+        self,
+        version: str,
+        document: bytes,
+        at: datetime,
+        events: Sequence[Event] = (),
+        expected: int | None = None,
+    ) -> None:
+        operation = partial(_publish, version, document, rows.micros(at), tuple(events), expected)
+        await self._write(operation)
+
+    async def keep_catalog(self, version: str, document: bytes) -> None:
+        await self._write(partial(_keep, version, document))
 
     async def live_catalog(self) -> Publication | None:
         newest = await self.publications(1)
@@ -51,7 +65,9 @@ class SqliteCatalogs(Connections):
         await asyncio.sleep(seconds)
 
 
-class SqliteStore(SqliteProfiles, SqliteLedger, SqliteReports, SqliteCatalogs, SqliteLearning):
+class SqliteStore(
+    SqliteProfiles, SqliteLedger, SqliteReports, SqliteFairness, SqliteCatalogs, SqliteLearning, SqliteAudit
+):
     """Implements `decision.storage.port.Store` on the file at `path`.
 
     Several processes may use the same file on one machine; their writes take turns. Every method
@@ -79,12 +95,24 @@ class SqliteStore(SqliteProfiles, SqliteLedger, SqliteReports, SqliteCatalogs, S
         return Situation(names, found is None, profile, standing, earlier)
 
 
-def _publish(version: str, document: bytes, at: int, connection: sqlite3.Connection) -> None:
+def _publish(
+    version: str,
+    document: bytes,
+    at: int,
+    events: Sequence[Event],
+    expected: int | None,
+    connection: sqlite3.Connection,
+) -> None:
+    append(events, at, expected, connection)
+    _keep(version, document, connection)
+    connection.execute("INSERT INTO publications (version, published_at) VALUES (?, ?)", (version, at))
+
+
+def _keep(version: str, document: bytes, connection: sqlite3.Connection) -> None:
     connection.execute(
         "INSERT INTO catalogs (version, document) VALUES (?, ?) ON CONFLICT (version) DO NOTHING",
         (version, document),
     )
-    connection.execute("INSERT INTO publications (version, published_at) VALUES (?, ?)", (version, at))
 
 
 if TYPE_CHECKING:

@@ -171,6 +171,7 @@ class Writer:
             connection = sqlite3.connect(self._path, isolation_level=None)
             self._connection = connection
             connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten with zeros
         return self._connection
 
     def _disconnect(self) -> None:

@@ -119,7 +119,7 @@ async def test_it_is_ready_once_it_has_decided(
     listening = socket.create_server(("127.0.0.1", 0))
     number = os.dup(listening.fileno())
     with listening, nullcontext() if sound else pytest.raises(ArithmeticError):
-        await worker._work([number], f"sqlite:{tmp_path / 'a.db'}", {}, 150)
+        await worker._work([number], f"sqlite:{tmp_path / 'a.db'}", {}, 150, None, True)
     if not sound:
         os.close(number)
     assert happened == (["decided", "frozen", "ready"] if sound else ["decided"])

@@ -29,6 +29,8 @@ LAYOUT = {
     "erasures": "decision_id",
     **dict.fromkeys(("merges", "budgets", "learner_cursor", "catalogs", "publications"), None),
     **dict.fromkeys(("snapshots", "live_snapshots", "pins", "schema_migrations"), None),
+    "tombstones": "mark",
+    **dict.fromkeys(("audit", "audit_head", "secrets"), None),
 }
 
 

@@ -1,0 +1,1 @@
+"""Who may change what customers see, when, and how it is stopped."""

@@ -1,0 +1,1 @@
+"""What is kept of a customer: shown, erased, and forgotten in time."""

@@ -49,7 +49,19 @@ def _time(raw: object) -> object:
     raise ValueError("a time is an RFC 3339 string")
 
 
+def _nameable(text: str) -> str:
+    if text in (".", ".."):
+        raise ValueError("stands for another place in a path")
+    return text
+
+
 Key = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
+CustomerKey = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f/]+$"),
+    AfterValidator(_nameable),
+]
+"""The id of a customer, which has to have a place in a path: who cannot be named there cannot be erased."""
 Time = Annotated[datetime, BeforeValidator(_time), AfterValidator(_utc)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Facts = Annotated[dict[Annotated[str, StringConstraints(max_length=64)], Any], Field(max_length=256)]
@@ -73,7 +85,7 @@ class DecisionRequest(Message):
     """What is asked: for whom, where, in which situation."""
 
     request_id: Annotated[Key | None, Field(description="Repeating it repeats the reply.")] = None
-    customer_id: Key | None = None
+    customer_id: CustomerKey | None = None
     identity: IdentityMessage | None = None
     channel: Key | None = None
     channels: Annotated[
@@ -206,13 +218,13 @@ class CustomerPatch(Message):
 class ImportLine(CustomerMessage):
     """One line of an import."""
 
-    customer_id: Key
+    customer_id: CustomerKey
 
 
 class PushLine(CustomerPatch):
     """One line of a push."""
 
-    customer_id: Key
+    customer_id: CustomerKey
 
 
 class IdentitiesRequest(Message):

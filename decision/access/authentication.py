@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from decision.access.actor import LOCAL, Actor
 from decision.access.keys import PUBLISHABLE, SECRET, Key
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 
 VISITOR = "visitor-token"
 _LONGEST = 16_384
-_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class Authentication:
@@ -47,10 +48,12 @@ class Authentication:
     async def caller(self, headers: Mapping[str, str]) -> Actor:
         """Who calls. Raises Rejected (401, 403)."""
         if self.open:
-            # A page from elsewhere can have its name lead to this machine; its browser still says the name.
-            host = headers.get("host", "").lower()
-            if host.removesuffix(":" + host.rpartition(":")[2]) not in _LOOPBACK and host not in _LOOPBACK:
+            # A page from elsewhere can have its name lead to this machine, or call it blindly by its own; the
+            # browser still says which name it was, and where the page is from.
+            if _named(headers.get("host", "")) not in _LOOPBACK:
                 raise _forbidden("host", "Without keys, the service is called as localhost.", "Host")
+            if (origin := headers.get("origin")) is not None and _named(origin) not in _LOOPBACK:
+                raise _forbidden("origin", "Without keys, no page from elsewhere may call.", "Origin")
             return LOCAL
         given = headers.get("authorization", "")
         scheme, _, token = given.partition(" ")
@@ -94,6 +97,14 @@ class Authentication:
         if isinstance(found, Visitor):
             return found
         raise _refused(f"visitor:{found}", VISITOR)
+
+
+def _named(place: str) -> str | None:
+    """The host in a `Host` or an `Origin`; None where there is none."""
+    try:
+        return urlsplit(place if "://" in place else f"//{place}").hostname
+    except ValueError:
+        return None
 
 
 def _unknown(code: str, detail: str, field: str = "Authorization") -> Rejected:

@@ -27,6 +27,7 @@ from decision.importing import (
 )
 from decision.messages import (
     ConsentReply,
+    CustomerKey,
     CustomerMessage,
     CustomerPatch,
     CustomerReply,
@@ -34,7 +35,6 @@ from decision.messages import (
     IdentitiesRequest,
     IdentityMessage,
     ImportReply,
-    Key,
     NamesReply,
     OverviewReply,
 )
@@ -44,7 +44,7 @@ from decision.profiles import profile_errors
 from decision.storage.port import Customer, Identity
 
 router = APIRouter(prefix="/v1", tags=["customers"], route_class=StrictRoute)
-CustomerId = Annotated[Key, Path()]
+CustomerId = Annotated[CustomerKey, Path()]
 NDJSON = "application/x-ndjson"
 _LINES = {"requestBody": {"required": True, "content": {NDJSON: {"schema": {"type": "string"}}}}}
 
@@ -93,13 +93,15 @@ async def patch_customer(customer_id: CustomerId, change: CustomerPatch, parts: 
     "/customers/{customer_id}",
     operation_id="deleteCustomer",
     status_code=204,
+    response_class=Response,
     responses=documented(404),
 )
-async def delete_customer(customer_id: CustomerId, parts: Parts) -> None:
+async def delete_customer(customer_id: CustomerId, parts: Parts) -> Response:
     """Erases the customer: profile, identities, merged ids, stops, consents, and of the history all that
     names anybody or tells of them. What was learned is taken back by the learner; what was recorded to learn
     from is kept until then, and no longer. To do it again changes nothing."""
     await erase(parts.store, customer_id, parts.clock())
+    return Response(status_code=204)
 
 
 @router.post(

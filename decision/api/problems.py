@@ -27,6 +27,7 @@ _TITLES = {
     403: "Forbidden",
     404: "Not found",
     405: "Method not allowed",
+    408: "Request timeout",
     409: "Conflict",
     410: "Gone",
     413: "Body too large",
@@ -45,9 +46,10 @@ ALONE, LISTED = "<one>", "<list>"
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The problem responses of a route, for its OpenAPI document."""
     schema = {"$ref": "#/components/schemas/Problem"}
+    bodies = {408} if 415 in statuses else set()  # whoever sends one may stop in the middle
     return {
         status: {"description": _TITLES[status], "content": {MEDIA_TYPE: {"schema": schema}}}
-        for status in sorted({*statuses, 401, 403, 422, 429, 500, 503})
+        for status in sorted({*statuses, *bodies, 401, 403, 422, 429, 500, 503})
     }
 
 

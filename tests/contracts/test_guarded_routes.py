@@ -310,6 +310,8 @@ async def test_a_limit_is_told_and_kept(guarded: Guarded) -> None:
 @pytest.mark.parametrize(
     ("local", "host", "issuer", "keys", "status"),
     [
+        (True, "user@localhost:8000@evil.example", False, False, 403),
+        (True, "[::1", False, False, 403),
         (True, "localhost:8000", False, False, 200),
         (True, "127.0.0.1", False, False, 200),
         (True, "[::1]:8000", False, False, 200),
@@ -335,6 +337,22 @@ async def test_it_is_open_to_its_own_machine_only_and_only_until_there_is_a_key(
             await register.act(lambda r: revoked(r.keys, made.id, "cli:test"), NOW)
         reply = await service.client.get("/v1/audit", headers={"host": host})
         assert reply.status_code == status, reply.text
+
+
+async def test_while_it_is_open_no_page_from_elsewhere_may_call(tmp_path: Path) -> None:
+    """A form needs no permission to post what has no body."""
+    async with running(tmp_path / "open.db") as service:
+        for origin, allowed in (
+            ("http://localhost:3000", True),
+            ("http://127.0.0.1", True),
+            ("https://evil.example", False),
+            ("https://localhost.evil.example", False),
+            ("null", False),
+            ("", False),
+        ):
+            path = "/v1/snapshots/default/rollback"
+            reply = await service.client.post(path, headers={"origin": origin})
+            assert (reply.status_code == 403) == (not allowed), reply.text
 
 
 async def test_what_a_path_says_is_kept_as_text_that_any_store_can_hold(guarded: Guarded) -> None:

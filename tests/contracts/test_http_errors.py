@@ -54,6 +54,8 @@ CASES: list[tuple[str, str, str, Any, int, str]] = [
     ("empty id", "POST", DECIDE, asking(""), 422, "customer_id"),
     ("null character", "POST", DECIDE, asking("a\0b"), 422, "customer_id"),
     ("control character", "POST", DECIDE, asking("a\x1bb"), 422, "customer_id"),
+    ("slash in a customer's id", "POST", DECIDE, asking("a/b"), 422, "customer_id"),
+    ("an id that no path can have", "POST", DECIDE, asking(".."), 422, "customer_id"),
     ("null character in path", "PUT", "/v1/customers/a%00b", {}, 422, "customer_id"),
     ("null in a decision's path", "GET", "/v1/decisions/a%00b", None, 422, "decision_id"),
     ("null in a query", "GET", "/v1/reports/lift?control_group=a%00b", None, 422, "control_group"),

@@ -142,14 +142,14 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("token", WRONG.values(), ids=WRONG)
-async def test_without_a_good_credential_nothing_is_answered(guarded: Guarded, token: str | None) -> None:
-    await refused_everywhere(guarded, token)
+async def test_without_a_good_credential_nothing_is_answered(guarded: Guarded) -> None:
+    for kind, token in WRONG.items():
+        await refused_everywhere(guarded, token, kind)
 
 
-@pytest.mark.parametrize("kind", ["expired", "revoked"])
-async def test_a_key_that_has_ended_opens_nothing(guarded: Guarded, kind: str) -> None:
-    await refused_everywhere(guarded, guarded.tokens[kind])
+async def test_a_key_that_has_ended_opens_nothing(guarded: Guarded) -> None:
+    for kind in ("expired", "revoked"):
+        await refused_everywhere(guarded, guarded.tokens[kind], kind)
 
 
 async def test_a_key_is_a_bearer_token_and_nothing_else(guarded: Guarded) -> None:
@@ -159,8 +159,7 @@ async def test_a_key_is_a_bearer_token_and_nothing_else(guarded: Guarded) -> Non
     assert (await guarded.call("GET", "/v1/catalog", f"bearer {token}")).status_code == 200
 
 
-@pytest.mark.parametrize("change", ["secret", "id", "case", "prefix", "shorter", "longer"])
-async def test_a_key_that_is_nearly_right_opens_nothing(guarded: Guarded, change: str) -> None:
+async def test_a_key_that_is_nearly_right_opens_nothing(guarded: Guarded) -> None:
     right = guarded.tokens["right"]
     last = "A" if right[-1] != "A" else "B"
     other = guarded.ids["expired"]
@@ -171,8 +170,9 @@ async def test_a_key_that_is_nearly_right_opens_nothing(guarded: Guarded, change
         "prefix": right.replace("nba_", "nbapub_"),
         "shorter": right[:-1],
         "longer": right + "x",
-    }[change]
-    await refused_everywhere(guarded, nearly)
+    }
+    for change, token in nearly.items():
+        await refused_everywhere(guarded, token, change)
 
 
 TOKENS: dict[str, dict[str, Any]] = {
@@ -183,10 +183,10 @@ TOKENS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("changed", TOKENS.values(), ids=TOKENS)
-async def test_a_token_that_is_not_for_us_opens_nothing(guarded: Guarded, changed: dict[str, Any]) -> None:
+async def test_a_token_that_is_not_for_us_opens_nothing(guarded: Guarded) -> None:
     good = {"exp": guarded.service.clock.now + timedelta(minutes=5)}
-    await refused_everywhere(guarded, "Bearer " + bearer(**{**good, **changed}))
+    for kind, changed in TOKENS.items():
+        await refused_everywhere(guarded, "Bearer " + bearer(**{**good, **changed}), kind)
 
 
 async def test_unsigned_and_confused_tokens_open_nothing(guarded: Guarded) -> None:
@@ -200,7 +200,7 @@ async def test_unsigned_and_confused_tokens_open_nothing(guarded: Guarded) -> No
         await refused_everywhere(guarded, f"Bearer {token}")
 
 
-async def refused_everywhere(guarded: Guarded, token: str | None) -> None:
+async def refused_everywhere(guarded: Guarded, token: str | None, kind: str = "") -> None:
     """Every guarded route answers 401, and nothing is changed."""
     service = guarded.service
     before, answers = (service.rows(), await service.context.store.head()), {}
@@ -211,7 +211,7 @@ async def refused_everywhere(guarded: Guarded, token: str | None) -> None:
             assert reply.headers["content-type"] == "application/problem+json"
             assert reply.headers["www-authenticate"].startswith("Bearer")
             assert (token or "x" * 99)[-20:] not in reply.text or not token
-    assert set(answers.values()) == {401}, answers
+    assert set(answers.values()) == {401}, (kind, answers)
     assert len(answers) >= 30
     assert (service.rows(), await service.context.store.head()) == before
 

@@ -210,7 +210,7 @@ def test_the_rules_split_the_customers(expected: dict[tuple[str, str], frozenset
 
 @pytest.mark.parametrize(
     ("channels", "every"),
-    [(1, 6), pytest.param(1, 1, marks=pytest.mark.long), pytest.param(3, 1, marks=pytest.mark.long)],
+    [(1, 12), pytest.param(1, 1, marks=pytest.mark.long), pytest.param(3, 1, marks=pytest.mark.long)],
 )
 async def test_a_decision_for_every_customer(
     imported: Imported,
@@ -219,7 +219,7 @@ async def test_a_decision_for_every_customer(
     channels: int,
     every: int,
 ) -> None:
-    """On one channel each, or on every one; the short form takes every sixth customer."""
+    """On one channel each, or on every one; the short form takes every twelfth customer."""
     app = create_app(build(SqliteStore(imported.database), timeout_ms=5_000, local=True))
     asked = [pair for number, pair in enumerate(expected) if (number // 3 + number) % 3 < channels][::every]
     answered: list[dict[str, Any]] = []

@@ -26,7 +26,7 @@ from arbitration.policy.state import State
 from arbitration.snapshot import fingerprint
 
 LEVEL = 1e-8
-DECISIONS = 12_000
+DECISIONS = 8_000
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 PLACEMENTS = (("left", 2), ("right", 2))
 POLICY = {"id": "tested", "strategy": "softmax", "temperature": 0.8, "features": []}

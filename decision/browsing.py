@@ -4,6 +4,7 @@ known or thought of anybody."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import orjson
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from decision.access.actor import Actor
     from decision.access.keys import Publishable
     from decision.access.visitors import Visitor
+
+
+_MOST = 50
+"""Responses that a page may report at once."""
 
 
 def parties(actor: Actor) -> tuple[Visitor, Publishable] | None:
@@ -41,6 +46,7 @@ def asked(request: DecisionRequest, visitor: Visitor, key: Publishable) -> Decis
             ("profile", bool(request.profile), "is not for browsers to say"),
             ("explain", request.explain, "explanations are not for browsers"),
             ("mode", request.mode != "live", "browsers decide live"),
+            ("timeout_ms", request.timeout_ms is not None, "is not for browsers to say"),
         )
         if wrong
     ]
@@ -68,11 +74,14 @@ def shown(reply: bytes) -> bytes:
     return orjson.dumps(part)
 
 
-async def check(
+async def taken(
     messages: Sequence[ResponseMessage], visitor: Visitor, key: Publishable, store: Store, *, listed: bool
-) -> None:
-    """Whether these are a visitor's responses to their own decisions. Raises Rejected (403, 422); a decision
-    of somebody else's is as unknown as one that is not there."""
+) -> list[ResponseMessage]:
+    """A visitor's responses to their own decisions, each of which counts once, whatever id the page gives it.
+    Raises Rejected (403, 422); a decision of somebody else's is as unknown as one that is not there."""
+    if len(messages) > _MOST:
+        error = FieldError("body", "too_many", f"a page reports at most {_MOST} at once")
+        raise Rejected(422, "too_many", "Too many responses at once.", [error])
     if visitor.identity is None:
         names = await store.names(visitor.customer_id or "")
         own = set(names.keys)
@@ -92,7 +101,7 @@ async def check(
         if message.outcome not in key.outcomes:
             text = f"the key may report {', '.join(sorted(key.outcomes))}"
             refused.append(FieldError(f"{prefix}outcome", "not_for_browsers", text))
-        for field in ("value", "corrects"):
+        for field in ("value", "corrects", "occurred_at"):
             if getattr(message, field) is not None:
                 refused.append(
                     FieldError(f"{prefix}{field}", "not_for_browsers", "is not for browsers to say")
@@ -101,3 +110,9 @@ async def check(
         unknown = all(each.code == "unknown_decision" for each in refused)
         code = "invalid_response" if unknown else "not_for_browsers"
         raise Rejected(422 if unknown else 403, code, "A response is not this visitor's to give.", refused)
+    return [message.model_copy(update={"response_id": _once(message)}) for message in messages]
+
+
+def _once(message: ResponseMessage) -> str:
+    said = f"{message.decision_id}|{message.treatment}|{message.outcome}"
+    return "browser:" + blake2b(said.encode(), digest_size=16).hexdigest()

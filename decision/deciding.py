@@ -329,6 +329,7 @@ class Deciding:
             reply=reply,
             activation=request.activation,
             claim=_claim(prepared, limits, made) if live else None,
+            life=known.life,
         )
         no_actions = tuple(slate.no_action for slate in made.slates if slate.no_action is not None)
         return _Made(prepared, record, no_actions, inputs.degraded)
@@ -376,7 +377,6 @@ def _claim(prepared: _Prepared, limits: Limited, made: Decision) -> Claim:
         ),
         due_at=reserved_until(made, catalog) if deferred else None,
         joins=limits.joins,
-        life=prepared.known.life,
     )
 
 

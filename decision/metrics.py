@@ -101,6 +101,9 @@ class Metrics(Counts):
         self._shed = self._counter("requests_shed_total", "Requests refused for load, by reason.", ["reason"])
         for reason in SHED:
             self._shed.labels(reason)
+        self._credentials = self._counter(
+            "credentials_refused_total", "Calls whose credential was not accepted, by cause.", ["cause"]
+        )
         self._decisions = self._counter(
             "decisions_total", "Requests for a decision, by result and channel.", ["result", "channel"]
         )
@@ -167,6 +170,10 @@ class Metrics(Counts):
     def shed(self, reason: str) -> None:
         """Counts one request refused for load; see SHED."""
         self._shed.labels(reason).inc()
+
+    def credential_refused(self, cause: str) -> None:
+        """Counts one call whose credential was not accepted. `cause`: from the code, never from the call."""
+        self._credentials.labels(cause).inc()
 
     def decided(self, channel: str, no_actions: Iterable[str], degraded: Iterable[str]) -> None:
         """Counts a decision that was made and committed."""

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Protocol
 
 from decision.access.keys import Keys
-from decision.errors import Conflict
+from decision.errors import Conflict, StoreUnavailable
 from decision.fairness.verdicts import Verdicts
 from decision.governance.changes import Changes
 from decision.governance.halts import Halts
@@ -50,9 +50,16 @@ class Register:
         async with self._reading:
             while new := await self._store.entries(self.seq, _AT_ONCE, state=True):
                 for entry in new:
-                    for fold in self._folds:
-                        fold.apply(entry)
+                    self._apply(entry)
                     self.seq = entry.seq
+
+    def _apply(self, entry: Entry) -> None:
+        try:
+            for fold in self._folds:
+                fold.apply(entry)
+        except (LookupError, TypeError, ValueError) as error:
+            message = f"entry {entry.seq} of the audit trail makes no sense: run `decision audit verify`"
+            raise StoreUnavailable(message) from error
 
     async def act(
         self,

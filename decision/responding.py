@@ -49,6 +49,11 @@ class Responding:
         try:
             return await self._store.commit_responses(records, self._live.serving.published.compiled.limits)
         except Conflict as conflict:
+            if conflict.field.endswith("decision_id"):
+                field = conflict.field if listed else conflict.field.partition(".")[2]
+                error = FieldError(field, "too_many_responses", conflict.message)
+                detail = "So many responses to one decision are not taken."
+                raise Rejected(422, "too_many_responses", detail, [error]) from conflict
             field = conflict.field if listed else conflict.field.partition(".")[2]
             raise Rejected(
                 409,

@@ -215,7 +215,8 @@ DO $$ DECLARE name text; BEGIN
        SET (decisions, responses, rounds, decisions_placed, responses_placed) = (0, 0, 0, 0, 0);
     SET LOCAL session_replication_role = replica; -- the audit trail refuses
     DELETE FROM audit;
-    UPDATE audit_head SET (seq, hash) = (0, repeat('0', 64));
+    DELETE FROM audit_head;
+    INSERT INTO audit_head VALUES (1, 0, repeat('0', 64));
 END $$
 """
 """Empties a store in PostgreSQL."""

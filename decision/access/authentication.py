@@ -33,10 +33,18 @@ class Authentication:
     used from it without a key while none was ever made."""
 
     def __init__(
-        self, register: Register, clock: Callable[[], datetime], *, oidc: Oidc | None, local: bool
+        self,
+        register: Register,
+        clock: Callable[[], datetime],
+        refused: Callable[[str], None],
+        *,
+        oidc: Oidc | None,
+        local: bool,
     ) -> None:
+        """`refused`: is told the cause of each refusal of a credential."""
         self._register = register
         self._clock = clock
+        self._refused = refused
         self._oidc = oidc
         self._local = local
 
@@ -60,11 +68,11 @@ class Authentication:
         if not given:
             raise _unknown("credentials_missing", "This needs a key: Authorization: Bearer ….")
         if scheme.lower() != "bearer" or not token or len(token) > _LONGEST or not token.isascii():
-            raise _refused("malformed")
+            raise self._refused_for("malformed")
         if token.startswith((SECRET, PUBLISHABLE)):
             return self._with_key(token, headers)
         if self._oidc is None:
-            raise _refused("malformed")
+            raise self._refused_for("malformed")
         return await self._with_token(token, self._oidc)
 
     async def _with_token(self, token: str, oidc: Oidc) -> Actor:
@@ -74,16 +82,22 @@ class Authentication:
         if isinstance(found, Refusal):
             if found is Refusal.UNAVAILABLE:
                 raise Rejected(503, "issuer_unavailable", "Who issued this token cannot be asked now.")
-            raise _refused(found)
+            raise self._refused_for(found)
         roles = frozenset[str]().union(*(ROLES.get(role, frozenset()) for role in found.roles))
         return Actor(found.name, roles | (found.scopes & frozenset(SCOPES)))
+
+    def _refused_for(self, cause: str, field: str = "Authorization") -> Rejected:
+        log.debug("a credential was refused: %s", cause)
+        self._refused(cause)
+        detail = "The credential is malformed, unknown, expired or revoked."
+        return _unknown("credentials_invalid", detail, field)
 
     def _with_key(self, token: str, headers: Mapping[str, str]) -> Actor:
         key, now = self._register.keys.found(token), self._clock()
         if key is None:
-            raise _refused("unknown")
+            raise self._refused_for("unknown")
         if (refusal := key.refusal(now)) is not None:
-            raise _refused(refusal)
+            raise self._refused_for(refusal)
         visitor = None if key.publishable is None else self._visitor(key, headers, now)
         return Actor(f"key:{key.first}", key.scopes, key, visitor)
 
@@ -96,7 +110,7 @@ class Authentication:
         found = read(headers.get(VISITOR, ""), key.id, key.publishable.verifying, now)
         if isinstance(found, Visitor):
             return found
-        raise _refused(f"visitor:{found}", VISITOR)
+        raise self._refused_for(f"visitor:{found}", VISITOR)
 
 
 def _named(place: str) -> str | None:
@@ -111,11 +125,6 @@ def _unknown(code: str, detail: str, field: str = "Authorization") -> Rejected:
     challenge = "Bearer" if code == "credentials_missing" else 'Bearer error="invalid_token"'  # RFC 6750, 3
     error = FieldError(field, code, "is needed, and must be valid")
     return Rejected(401, code, detail, [error], {"WWW-Authenticate": challenge})
-
-
-def _refused(cause: str, field: str = "Authorization") -> Rejected:
-    log.info("a credential was refused: %s", cause)
-    return _unknown("credentials_invalid", "The credential is malformed, unknown, expired or revoked.", field)
 
 
 def _forbidden(code: str, detail: str, field: str) -> Rejected:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, get_args
-from urllib.parse import urlsplit
 
 from arbitration.catalog.limits import Outcome
 from arbitration.facts import rfc3339
@@ -24,6 +24,11 @@ from decision.storage.port import Entry, Event, Json
 
 SECRET, PUBLISHABLE = "nba_", "nbapub_"
 """What a key begins with, so that it is recognised where it should not be."""
+# As a browser writes it: a host in ASCII, a port where it is not the usual one. http is for this machine.
+_ORIGIN = re.compile(
+    r"(https://[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*|http://(localhost|127\.0\.0\.1))"
+    r"(:[1-9][0-9]{0,4})?"
+)
 _ID_BYTES, _SECRET_BYTES = 5, 32
 
 
@@ -146,9 +151,7 @@ def publishable(
     from decision.access.visitors import public_key
 
     for origin in origins:
-        parts = urlsplit(origin)
-        local = parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1")
-        if origin != f"{parts.scheme}://{parts.netloc}".lower() or not (parts.scheme == "https" or local):
+        if _ORIGIN.fullmatch(origin) is None or origin.endswith((":443", ":80")):
             raise _refused("origin", f"{origin} is no origin: https://www.example.com is one")
     try:
         public_key(verifying)

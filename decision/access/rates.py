@@ -100,7 +100,7 @@ class Rates:
         os.posix_fallocate(self._descriptor, 0, _SETS * _SET)
         self._memory = mmap.mmap(self._descriptor, _SETS * _SET)
 
-    def take(self, key: str | int, limit: Limit, cost: int = 1) -> Taken:
+    def take(self, key: str | int, limit: Limit, cost: int = 1, held: int = 0) -> Taken:
         """Takes `cost` (from 1) of what the key may use now; all of it, or nothing.
 
         A cost above the whole quota is allowed when nothing of it is used, and is then owed, up to two days:
@@ -115,7 +115,7 @@ class Rates:
             used = _TIME.unpack_from(self._memory, at)[0] - moment
             if not 0 < used <= _MOST:
                 used = 0
-            wait = used + min(cost, limit.requests) * each - limit.requests * each
+            wait = used + (min(cost + held, limit.requests) - held - limit.requests) * each
             if wait <= 0:
                 used = min(used + cost * each, _MOST)
                 _TIME.pack_into(self._memory, at, moment + used)

@@ -81,7 +81,9 @@ def build(
     metrics = Metrics()
     register, auditing = Register(store), Auditing(store, clock)
     oidc = None if issuer is None else _oidc(issuer, clock)
-    guard = Guard(Authentication(register, clock, oidc=oidc, local=local), Rates(), auditing)
+    guard = Guard(
+        Authentication(register, clock, metrics.credential_refused, oidc=oidc, local=local), Rates(), auditing
+    )
     sources = Sources(connections or {}, metrics.source_called)
     alarm = metrics.snapshots_refused
     live = Live(store, poll_seconds, sources.prepare, alarm, signing_key, register.refresh)

@@ -11,12 +11,12 @@ from pydantic import ValidationError
 
 from arbitration.errors import NextBestActionError
 from decision import browsing
+from decision.access.actor import Actor
 from decision.access.messages import BrowserReply
 from decision.api.body import StrictRoute
 from decision.api.context import Context, context_of
-from decision.api.guard import Caller
 from decision.api.problems import documented, problem_of
-from decision.errors import Rejected, validation_errors
+from decision.errors import FieldError, Rejected, validation_errors
 from decision.messages import (
     BatchReply,
     BatchRequest,
@@ -26,6 +26,7 @@ from decision.messages import (
     Key,
     ReplayReply,
 )
+from decision.storage.port import Event, Identity, pseudonym
 
 router = APIRouter(prefix="/v1", tags=["decisions"], route_class=StrictRoute)
 Parts = Annotated[Context, Depends(context_of)]
@@ -49,6 +50,8 @@ async def decide(request: DecisionRequest, parts: Parts, http: Request) -> Respo
     browser = browsing.parties(http.state.actor)
     if browser is not None:
         request = browsing.asked(request, *browser)
+    elif request.explain:
+        await _shown(request, parts, http.state.actor)
     reply = await parts.deciding.decide(request)
     parts.metrics.seconds.observe(time.perf_counter() - started)
     return _json(reply if browser is None else browsing.shown(reply))
@@ -60,10 +63,12 @@ async def decide(request: DecisionRequest, parts: Parts, http: Request) -> Respo
     response_model=BatchReply,
     responses=documented(400, 413, 415),
 )
-async def decide_batch(batch: BatchRequest, parts: Parts, caller: Caller) -> Response:
+async def decide_batch(batch: BatchRequest, parts: Parts, http: Request) -> Response:
     """Decides up to 1,000 requests, each for itself: one that fails does not touch its neighbours."""
-    parts.guard.charge(caller, len(batch.requests) - 1)
-    results = await parts.deciding.decide_all([_read(item) for item in batch.requests])
+    parts.guard.charge(http, len(batch.requests) - 1)
+    results = await parts.deciding.decide_all(
+        [await _allowed(_read(item), parts, http.state.actor) for item in batch.requests]
+    )
     replies = []
     for result in results:
         if isinstance(result, NextBestActionError):
@@ -72,6 +77,30 @@ async def decide_batch(batch: BatchRequest, parts: Parts, caller: Caller) -> Res
         else:
             replies.append({"status": 200, "decision": orjson.Fragment(result)})
     return _json(orjson.dumps({"results": replies}))
+
+
+async def _allowed(
+    request: DecisionRequest | NextBestActionError, parts: Context, actor: Actor
+) -> DecisionRequest | NextBestActionError:
+    if isinstance(request, DecisionRequest) and request.explain:
+        try:
+            await _shown(request, parts, actor)
+        except Rejected as error:
+            return error
+    return request
+
+
+async def _shown(request: DecisionRequest, parts: Context, actor: Actor) -> None:
+    """An explanation tells what is known of the customer: it takes the right to that, and is written down as
+    any other look. Raises Rejected (403)."""
+    if "profiles:read" not in actor.scopes:
+        error = FieldError("explain", "scope_missing", "it takes the scope profiles:read")
+        raise Rejected(403, "scope_missing", "The credential does not allow this.", [error])
+    who = request.customer_id
+    if request.identity is not None:
+        who = pseudonym(Identity(request.identity.type, request.identity.value))
+    subject = await parts.auditing.mark(who or "")
+    await parts.auditing.record(Event("decision.explain", actor.name, subject))
 
 
 def _read(item: object) -> DecisionRequest | NextBestActionError:

@@ -16,6 +16,7 @@ from decision.governance.changes import Change
 from decision.governance.halts import Halt
 from decision.governance.messages import (
     ApprovalReply,
+    ApproveRequest,
     ChangeReply,
     ChangesReply,
     ChangeSummary,
@@ -108,9 +109,11 @@ async def submit(change_id: ChangeId, request: ReasonRequest, parts: Parts, call
 
 
 @router.post("/catalog/changes/{change_id}/approve", operation_id="approveChange", responses=_WRITTEN)
-async def approve(change_id: ChangeId, request: ReasonRequest, parts: Parts, caller: Caller) -> ChangeReply:
-    """Approves this very document. Where the live catalog asks for four eyes, none of its authors can."""
-    return await _change(parts, await parts.governing.take(caller.name, change_id, "approve", request.why))
+async def approve(change_id: ChangeId, request: ApproveRequest, parts: Parts, caller: Caller) -> ChangeReply:
+    """Approves the document with this `version`, if the change still has it. Where the live catalog asks for
+    four eyes, none of its authors can."""
+    approved = await parts.governing.take(caller.name, change_id, "approve", request.why, request.version)
+    return await _change(parts, approved)
 
 
 @router.post("/catalog/changes/{change_id}/reject", operation_id="rejectChange", responses=_WRITTEN)
@@ -137,9 +140,12 @@ async def withdraw(change_id: ChangeId, request: ReasonRequest, parts: Parts, ca
 async def publish(
     change_id: ChangeId, request: PublishChangeRequest, parts: Parts, caller: Caller
 ) -> ChangeReply:
-    """Makes it live, now or at a time, for good or until another. Where the live catalog asks for four eyes,
+    """Makes the document with this `version` live, if the change still has it: now or at a time, for good or
+    until another. Where the live catalog asks for four eyes,
     this very document needs the approval of somebody who wrote none of it."""
-    published = await parts.governing.publish(caller.name, change_id, request.why, request.at, request.until)
+    published = await parts.governing.publish(
+        caller.name, change_id, request.version, request.why, request.at, request.until
+    )
     return await _change(parts, published)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
@@ -26,7 +27,10 @@ log = logging.getLogger(__name__)
 
 Handler = Callable[[Request], Awaitable[Response]]
 
-_MINUTE, _LONGEST = 60, 200
+_MINUTE = 60
+_OF_A_VISITOR = Limit(120, _MINUTE)
+# What a path says is kept for good: only what cannot be of somebody.
+_NAMES = {"decision_id": re.compile(r"[0-9a-f-]{36}"), "policy": re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")}
 
 
 class Guard:
@@ -42,7 +46,7 @@ class Guard:
         the handler raises; StoreUnavailable where it cannot be written down: then nothing was done."""
         actor = await self._authentication.caller(request.headers)
         request.state.actor = actor
-        taken = self._taken(actor, 1)
+        request.state.taken = self._taken(actor, 1)
         if need.scope not in actor.scopes or (actor.visitor is not None and not need.browsers):
             raise Rejected(
                 403,
@@ -54,24 +58,26 @@ class Guard:
             response = await handler(request)
         else:
             response = await self._written_down(need, request, handler, actor)
-        if taken is not None:
-            response.headers.update(taken.headers())
+        if request.state.taken is not None:
+            response.headers.update(request.state.taken.headers())
         return response
 
     def close(self) -> None:
         """Gives back what it holds."""
         self._rates.close()
 
-    def charge(self, actor: Actor, more: int) -> None:
-        """Counts what a call asks for beyond one. Raises Rejected (429)."""
+    def charge(self, request: Request, more: int) -> None:
+        """Counts what a call that was let in asks for beyond one. Raises Rejected (429)."""
         if more > 0:
-            self._taken(actor, more)
+            request.state.taken = self._taken(request.state.actor, more, held=1)
 
-    def _taken(self, actor: Actor, cost: int) -> Taken | None:
-        if actor.key is None or actor.key.limit is None:
-            return None
-        taken = self._rates.take(actor.key.id, Limit(actor.key.limit, _MINUTE), cost)
-        if not taken.allowed:
+    def _taken(self, actor: Actor, cost: int, held: int = 0) -> Taken | None:
+        key, taken = actor.key, None
+        if key is not None and actor.visitor is not None:  # one must not use up what is for all
+            taken = self._rates.take(f"{key.first}|{actor.visitor}", _OF_A_VISITOR, cost, held)
+        if key is not None and key.limit is not None and (taken is None or taken.allowed):
+            taken = self._rates.take(key.first, Limit(key.limit, _MINUTE), cost, held)
+        if taken is not None and not taken.allowed:
             raise TooMany(taken)
         return taken
 
@@ -106,8 +112,8 @@ class Guard:
         value = str(request.path_params[need.subject])
         if need.subject == "customer_id":
             return await self._auditing.mark(value)
-        # It has not been looked at yet: not every text can be kept by every store.
-        return f"{need.subject.removesuffix('_id')}:{ascii(value)[1:-1][:_LONGEST]}"
+        known = _NAMES[need.subject].fullmatch(value) is not None
+        return f"{need.subject.removesuffix('_id')}:{value if known else '?'}"
 
 
 class TooMany(Rejected):

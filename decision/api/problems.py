@@ -111,14 +111,20 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
-async def _ours(_: Request, error: Exception) -> Response:
+async def _ours(request: Request, error: Exception) -> Response:
     assert isinstance(error, NextBestActionError)
     document = problem_of(error)
-    headers = error.headers if isinstance(error, Rejected) else {}
+    headers = _limits(request) | (error.headers if isinstance(error, Rejected) else {})
     return respond(document, {"Retry-After": "1", **headers} if document["status"] == 503 else headers)
 
 
-async def _invalid(_: Request, error: Exception) -> Response:
+def _limits(request: Request) -> dict[str, str]:
+    """What is left of the caller's limit, where there is one."""
+    taken = getattr(request.state, "taken", None)
+    return {} if taken is None else dict(taken.headers())
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     if isinstance(error.body, bytes) and error.body:
         fields = [field_problem(FieldError("Content-Type", "media_type", "must be application/json"))]
@@ -128,7 +134,7 @@ async def _invalid(_: Request, error: Exception) -> Response:
         for detail in error.errors()
     ]
     errors = map(field_problem, validation_errors(details))
-    return respond(problem(422, "invalid_request", "The request has faults.", errors))
+    return respond(problem(422, "invalid_request", "The request has faults.", errors), _limits(request))
 
 
 async def _http(request: Request, error: Exception) -> Response:

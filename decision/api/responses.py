@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import Discriminator, Field, Tag
 
 from decision import browsing
 from decision.api.body import StrictRoute
 from decision.api.decisions import Parts
-from decision.api.guard import Caller
 from decision.api.problems import ALONE, LISTED, documented
 from decision.messages import RecordedReply, ResponseMessage
 
@@ -28,12 +27,12 @@ OneOrMore = Annotated[
 
 
 @router.post("/responses", operation_id="respond", responses=documented(400, 409, 413, 415))
-async def respond(body: OneOrMore, parts: Parts, caller: Caller) -> RecordedReply:
+async def respond(body: OneOrMore, parts: Parts, http: Request) -> RecordedReply:
     """Records one response or a list, all or none, durably. A `response_id` counts once."""
     messages = body if isinstance(body, list) else [body]
-    parts.guard.charge(caller, len(messages) - 1)
-    if (browser := browsing.parties(caller)) is not None:
-        await browsing.check(messages, *browser, parts.store, listed=isinstance(body, list))
+    parts.guard.charge(http, len(messages) - 1)
+    if (browser := browsing.parties(http.state.actor)) is not None:
+        messages = await browsing.taken(messages, *browser, parts.store, listed=isinstance(body, list))
     new = await parts.responding.respond(messages, listed=isinstance(body, list))
     for message, was_new in zip(messages, new, strict=True):
         if was_new:

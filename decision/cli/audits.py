@@ -27,10 +27,13 @@ def verify(
     anchor = None
     if noted is not None:
         number, _, hash = noted.partition(":")
-        if not number.isdigit() or len(hash) != 64:
+        if not (number.isascii() and number.isdecimal()) or len(hash) != 64:
             raise typer.BadParameter("is written ENTRY:HASH, as `verify` prints it", param_hint="--noted")
         anchor = (int(number), hash)
     fault, (seq, hash) = run(_verify(store, anchor))
+    if fault is None and not seq:
+        complaints.print("[yellow]empty[/yellow]: there is no entry to verify", highlight=False)
+        return
     if fault is not None:
         complaints.print(f"[red]broken[/red]: {fault}", highlight=False)
         raise typer.Exit(1)
@@ -39,11 +42,14 @@ def verify(
 
 
 async def _verify(url: str, anchor: tuple[int, str] | None) -> tuple[str | None, tuple[int, str]]:
+    from decision.errors import StoreUnavailable
     from decision.settings import opened
 
     async with opened(url, existing=True) as store:
-        head = await store.head()
-        return await store.broken(noted=anchor), head
+        try:
+            return await store.broken(noted=anchor), await store.head()
+        except StoreUnavailable as error:
+            return str(error), (0, "")
 
 
 @audit_app.command()

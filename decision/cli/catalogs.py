@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from decision.cli.base import DEFAULT_STORE, CatalogPath, StoreUrl, actor, app, console, run
-from decision.cli.changes import governing, show_differences
+from decision.cli.changes import governing, readable, show_differences
 
 if TYPE_CHECKING:
     from decision.diffing import PartDifference
@@ -32,8 +32,12 @@ def validate(
 @catalog_app.command()
 def publish(
     path: CatalogPath,
-    title: Annotated[str | None, typer.Option(help="What changes, in a few words.")] = None,
-    why: Annotated[str | None, typer.Option(help="Why; it stays in the audit trail.")] = None,
+    title: Annotated[
+        str | None, typer.Option(callback=readable, help="What changes, in a few words.")
+    ] = None,
+    why: Annotated[
+        str | None, typer.Option(callback=readable, help="Why; it stays in the audit trail.")
+    ] = None,
     store: StoreUrl = DEFAULT_STORE,
 ) -> None:
     """Check a catalog and make it live; running services take it up within two seconds.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Column, Table
+from rich.text import Text
 
 from decision.cli.base import DEFAULT_STORE, CatalogPath, StoreUrl, T, actor, app, console, moment_of, run
 
@@ -20,9 +21,28 @@ if TYPE_CHECKING:
 changes_app = typer.Typer(no_args_is_help=True, help="Draft, approve and publish changes of the catalog.")
 app.add_typer(changes_app, name="changes")
 
+
+def readable(parameter: typer.CallbackParam, value: str | None) -> str | None:
+    """A title, reason or comment, as the API takes it. Raises BadParameter."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from decision.governance import messages
+
+    kind: Any = messages.Title if parameter.name == "title" else messages.Text
+    try:
+        return None if value is None else TypeAdapter[str](kind).validate_python(value)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        hidden = "it holds control characters, or some that change the direction of what follows"
+        raise typer.BadParameter(hidden if "pattern" in fault["type"] else fault["msg"]) from None
+
+
 ChangeId = Annotated[str, typer.Argument(help="The id of the change, as `list` shows it.")]
-Why = Annotated[str, typer.Option(help="Why; it stays in the audit trail: no personal data.")]
-Title = Annotated[str, typer.Option(help="What changes, in a few words.")]
+Why = Annotated[
+    str, typer.Option(callback=readable, help="Why; it stays in the audit trail: no personal data.")
+]
+Title = Annotated[str, typer.Option(callback=readable, help="What changes, in a few words.")]
+Version = Annotated[str, typer.Option(help="Of its document, as `show` tells it: what you have seen.")]
 _SIGNS = {"+": "green", "-": "red", "~": "yellow"}
 
 
@@ -83,7 +103,8 @@ def halts(store: StoreUrl = DEFAULT_STORE) -> None:
     table = Table(Column("id", no_wrap=True), "scope", "target", "since", "by", "why")
     found: tuple[Halt, ...] = run(_with(store, lambda each: each.halts()))
     for each in found:
-        table.add_row(each.id, each.scope, each.target, f"{each.at:%Y-%m-%d %H:%M:%S}", each.by, each.why)
+        begun = f"{each.at:%Y-%m-%d %H:%M:%S}"
+        table.add_row(*_cells(each.id, each.scope, each.target, begun, each.by, each.why))
     console.print(table)
 
 
@@ -94,7 +115,8 @@ def list_(store: StoreUrl = DEFAULT_STORE) -> None:
     found: list[Change] = run(_with(store, lambda each: each.changes()))
     for each in found:
         approved = "" if each.approval is None else each.approval.by
-        table.add_row(each.id, each.title, each.state, each.version, ", ".join(each.authors), approved)
+        authors = ", ".join(each.authors)
+        table.add_row(*_cells(each.id, each.title, each.state, each.version, authors, approved))
     console.print(table)
 
 
@@ -123,9 +145,9 @@ def submit(id: ChangeId, why: Why, store: StoreUrl = DEFAULT_STORE) -> None:
 
 
 @changes_app.command()
-def approve(id: ChangeId, why: Why, store: StoreUrl = DEFAULT_STORE) -> None:
-    """Approve a change as it is now."""
-    _take(store, id, "approve", why)
+def approve(id: ChangeId, version: Version, why: Why, store: StoreUrl = DEFAULT_STORE) -> None:
+    """Approve the document of a change."""
+    _take(store, id, "approve", why, version)
 
 
 @changes_app.command()
@@ -135,7 +157,9 @@ def reject(id: ChangeId, why: Why, store: StoreUrl = DEFAULT_STORE) -> None:
 
 
 @changes_app.command()
-def comment(id: ChangeId, text: str, store: StoreUrl = DEFAULT_STORE) -> None:
+def comment(
+    id: ChangeId, text: Annotated[str, typer.Argument(callback=readable)], store: StoreUrl = DEFAULT_STORE
+) -> None:
     """Add a remark."""
     _take(store, id, "comment", text)
 
@@ -149,6 +173,7 @@ def withdraw(id: ChangeId, why: Why, store: StoreUrl = DEFAULT_STORE) -> None:
 @changes_app.command()
 def publish(
     id: ChangeId,
+    version: Version,
     why: Why,
     at: Annotated[str | None, typer.Option(help="A date or an RFC 3339 time [default: now].")] = None,
     until: Annotated[str | None, typer.Option(help="When what was live before is put back.")] = None,
@@ -156,7 +181,7 @@ def publish(
 ) -> None:
     """Make a change live, now or at a time. What is planned is carried out by the running service."""
     begin, end = (None if text is None else moment_of(text) for text in (at, until))
-    _told(run(_with(store, lambda each: each.publish(actor(), id, why, begin, end))))
+    _told(run(_with(store, lambda each: each.publish(actor(), id, version, why, begin, end))))
 
 
 def _document(path: Any) -> dict[str, Any]:
@@ -168,8 +193,8 @@ def _document(path: Any) -> dict[str, Any]:
     return found
 
 
-def _take(store: str, id: str, step: Step, why: str) -> None:
-    _told(run(_with(store, lambda each: each.take(actor(), id, step, why))))
+def _take(store: str, id: str, step: Step, why: str, version: str | None = None) -> None:
+    _told(run(_with(store, lambda each: each.take(actor(), id, step, why, version))))
 
 
 async def _with(url: str, do: Callable[[Governing], Awaitable[T]]) -> T:
@@ -181,19 +206,24 @@ async def _show(each: Governing, id: str) -> None:
     change = await each.change(id)
     _told(change)
     for note in change.history:
-        said = note.detail.get("why") or note.detail.get("message") or ""
-        console.print(
-            f"{note.at:%Y-%m-%d %H:%M:%S}  {note.step:9} {note.by}  {said}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        said = str(note.detail.get("why") or note.detail.get("message") or "")
+        _write(f"{note.at:%Y-%m-%d %H:%M:%S}  {note.step:9} {note.by}  {said}")
     for warning in change.warnings(await each.live_version()):
-        console.print(warning, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        _write(warning, "yellow")
     show_differences((await each.effect(change))[1])
 
 
 def _told(change: Change) -> None:
-    console.print(
-        f"{change.id}  {change.state}  {change.title}", markup=False, highlight=False, soft_wrap=True
-    )
+    _write(f"{change.id}  {change.state}  {change.version}  {change.title}")
+
+
+def _write(line: str, style: str | None = None) -> None:
+    from decision.diffing import shown
+
+    console.print(shown(line), style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def _cells(*texts: str) -> list[Text]:
+    from decision.diffing import shown
+
+    return [Text(shown(text)) for text in texts]

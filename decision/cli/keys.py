@@ -66,7 +66,10 @@ def create(
     signing, shown = _pair(origin, channel, outcome, verify_with)
     if shown is not None:
         scopes = scopes or {"decide", "respond"}
-    ends = None if expires is None else _until(expires, utc_now())
+    now = utc_now()
+    ends = None if expires is None else _until(expires, now)
+    if ends is not None and ends <= now:
+        raise typer.BadParameter("is over already", param_hint="--expires")
     made = make(Wanted(name, scopes, ends, limit, shown), actor())  # type: ignore[arg-type]
     run(_act(store, lambda _: [made.event]))
     _show(made, signing)
@@ -83,6 +86,8 @@ def _pair(
     from decision.access.visitors import new_pair
 
     if not origins:
+        if channels or outcomes or verify_with is not None:
+            raise typer.BadParameter("--channel, --outcome and --verify-with are for a key with --origin")
         return None, None
     signing, verifying = (None, verify_with.read_text()) if verify_with is not None else new_pair()
     return signing, publishable(origins, channels or (), verifying, outcomes or ("impression", "click"))

@@ -87,7 +87,11 @@ async def _whatif(
     async with opened(url, existing=True) as store:
         report = await judge(store, candidate, options, progress)
         if report.bounds:  # what was found stands in the way of publishing what violates them
-            await Register(store).act(lambda _: [verdict(report, actor())], options.now)
+            narrowed = (options.since, options.until, options.limit) != (None, None, None)
+            event = verdict(report, actor(), narrowed=narrowed)
+            await Register(store).act(lambda _: [event], options.now)
+            if narrowed:
+                console.print("On a part of the log: no bound that was found violated is lifted by this.")
         return report
 
 

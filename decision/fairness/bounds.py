@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 CONFIDENCE = 0.95
 
 Origin = Literal["candidate", "live"]
-Judged = Literal["kept", "violated", "too_few"]
+Judged = Literal["kept", "violated", "too_few", "not_judged"]
 Sums = defaultdict[str | None, dict[str, tuple[float, float]]]
 """By level and customer: chances, and those taken."""
 
@@ -40,7 +40,8 @@ class BoundVerdict:
     """What is found of a bound. `of`: the catalogs that have it. The `level` with the lowest rate, over the
     `reference`, with the highest: `ratio`, with an interval that holds for all pairs of levels together.
     `today`: the lowest ratio as it is in the log. `customers`: of the levels compared; `left_out`: those with
-    too few. Without a ratio there are too few customers, or nothing was taken by anybody."""
+    too few. Without a ratio there are too few customers, or nothing was taken by anybody, or the bound is of
+    the live catalog, and on what the candidate does not have (`not_judged`)."""
 
     id: str
     of: tuple[Origin, ...]
@@ -73,7 +74,7 @@ class Bounds:
             for bound in () if catalog is None else catalog.model.fairness:
                 own = attributes[bound.attribute].model_copy(update={"description": ""})
                 origins.setdefault((bound, own), []).append("candidate" if origin == "candidate" else "live")
-        self._tallies = [_Tally(*key, tuple(of), candidate) for key, of in origins.items()]
+        self._tallies = [_Tally(*key, tuple(of), candidate, live) for key, of in origins.items()]
 
     def __bool__(self) -> bool:
         return bool(self._tallies)
@@ -110,6 +111,7 @@ class _Tally:
         attribute: Attribute,
         of: tuple[Origin, ...],
         candidate: CompiledCatalog,
+        live: CompiledCatalog | None,
     ) -> None:
         self.bound = bound
         self.of = of
@@ -117,7 +119,10 @@ class _Tally:
         self._attribute = attribute
         self._trait: Trait = trait_of(attribute)
         self._arms = candidate.arm_of
-        self._channels = {arm.treatment.channel for arm in candidate.arms if self._meant(arm)}
+        self._instead = _instead(bound, candidate, live)
+        meant = [arm for arm in candidate.arms if self._meant(arm)]
+        self._judged = bool(meant) or self._instead is None
+        self._channels = {arm.treatment.channel for arm in meant}
         self._target: Sums = defaultdict(dict)
         self._today: defaultdict[str | None, list[float]] = defaultdict(lambda: [0.0, 0.0])
 
@@ -157,7 +162,9 @@ class _Tally:
         today = _lowest({str(level): taken / chances for level, (chances, taken) in before.items()})
         bound = self.bound
         verdict: Judged = "too_few" if len(enough) < 2 else "kept"
-        if found is not None and found[2] < bound.min_ratio:
+        if not self._judged:
+            verdict, found = "not_judged", None
+        elif found is not None and found[2] < bound.min_ratio:
             verdict = "violated"
         of = BoundVerdict(
             bound.id,
@@ -204,6 +211,8 @@ class _Tally:
         return worth >= FEWEST
 
     def _meant(self, arm: Arm) -> bool:
+        if self._instead is not None and arm.treatment.id in self._instead:
+            return True
         return self.bound.action in (None, arm.action.id) and self.bound.group in (None, arm.group.id)
 
     def _shows(self, decision: Decision) -> bool:
@@ -211,6 +220,22 @@ class _Tally:
 
     def _name(self, level: str) -> str:
         return level_name(self._attribute, level) or ""
+
+
+def _instead(
+    bound: FairnessBound, candidate: CompiledCatalog, live: CompiledCatalog | None
+) -> frozenset[str] | None:
+    """Where the candidate has no such action or group: the treatments of the live one, by which it is known
+    under another id; else None."""
+
+    def of(catalog: CompiledCatalog) -> frozenset[str]:
+        return frozenset(
+            arm.treatment.id
+            for arm in catalog.arms
+            if bound.action in (None, arm.action.id) and bound.group in (None, arm.group.id)
+        )
+
+    return None if live is None or of(candidate) else of(live)
 
 
 def _rate(of: Sequence[tuple[float, float]]) -> Rate:

@@ -10,8 +10,8 @@ from decision.messages import Reply
 
 class FairnessLevel(Reply):
     """The customers with one value, or in one band, of a sensitive attribute; `level` is null where it was
-    not known. `pooled`: the levels that were put together as each had fewer than `fewest_customers`.
-    `customers` is null where they are too few even so."""
+    not known. `pooled`: the levels that were put together: those with fewer than `fewest_customers`, and
+    as many of the next smallest as make it so many. `customers` is null where they are too few even so."""
 
     level: str | None
     pooled: list[str | None] | None
@@ -22,7 +22,8 @@ class FairnessFigure(Reply):
     """What a level was shown, or accepted: `taken` of `chances`. `ratio`: its `rate` over that of the
     reference, with an interval of the report's confidence for itself; `high` is null where it has no bound.
     `stands_out`: it differs from 1 by more than chance explains, all ratios of the report considered
-    together. `reason`: why there is no figure, or no ratio."""
+    together. `reason`: why there is no figure, or no ratio; `withheld`: with it, that of too few customers
+    could be worked out."""
 
     level: str | None
     pooled: bool
@@ -34,7 +35,7 @@ class FairnessFigure(Reply):
     low: float | None
     high: float | None
     stands_out: bool
-    reason: Literal["too_few_customers", "reference", "no_reference", "nothing_taken"] | None
+    reason: Literal["too_few_customers", "withheld", "reference", "no_reference", "nothing_taken"] | None
 
 
 class FairnessLine(Reply):

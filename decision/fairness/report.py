@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import orjson
 
@@ -18,8 +19,9 @@ from arbitration.catalog.scalars import duration
 from arbitration.catalog.sensitivity import features_with, rules_with
 from arbitration.evaluation.ratios import NOBODY, Rate, rate_ratios
 from arbitration.facts import rfc3339
-from decision.errors import FieldError, Rejected
+from decision.errors import FieldError, Rejected, StoreBusy
 from decision.fairness.levels import FEWEST, level_name, reportable, trait_of
+from decision.fairness.withholding import Sum, pooled, sums, withheld
 from decision.live import Live
 from decision.storage.fairness import Counting, Line, Measured
 from decision.storage.port import Store
@@ -28,6 +30,10 @@ CONFIDENCE = 0.95
 OVERALL: Line = ("overall", "")
 _ALL = 1_000_000
 _ORDER = ("overall", "group", "action")
+_WAIT = 60.0
+"""Seconds that a report waits for its turn."""
+_TURNS: WeakKeyDictionary[Live, asyncio.Lock] = WeakKeyDictionary()
+"""Of each service (one a process): a report at a time, as each keeps the database busy."""
 
 Level = tuple[str | None, ...]
 """Those put together, as the store has them; mostly one."""
@@ -43,7 +49,8 @@ class Window:
 
 
 class FairnessReport:
-    """Makes it from the store. Raises StoreUnavailable, and Rejected while no catalog is published."""
+    """Makes it from the store, one at a time. Raises StoreUnavailable (StoreBusy where others take too long),
+    and Rejected while no catalog is published."""
 
     def __init__(self, store: Store, live: Live) -> None:
         self._store = store
@@ -52,6 +59,17 @@ class FairnessReport:
     async def make(self, now: datetime, window: Window, attribute: str | None = None) -> dict[str, Any]:
         """See `decision.fairness.messages.FairnessReply`. Raises Rejected (422) where there is no such
         sensitive attribute or channel, or the window is empty."""
+        turn = _TURNS.setdefault(self._live, asyncio.Lock())
+        try:
+            await asyncio.wait_for(turn.acquire(), _WAIT)
+        except TimeoutError as error:
+            raise StoreBusy("other fairness reports are being made") from error
+        try:
+            return await self._make(now, window, attribute)
+        finally:
+            turn.release()
+
+    async def _make(self, now: datetime, window: Window, attribute: str | None) -> dict[str, Any]:
         catalog = self._live.serving.published.compiled
         shown = await self._shown(window)
         _check(catalog, shown, window, attribute)
@@ -73,7 +91,10 @@ class FairnessReport:
                 )
             )
         rules, features = rules_with(catalog.model), features_with(catalog.model)
-        tables = {each.id: _Table(each, number, shown.lines, rates) for number, each in enumerate(counted)}
+        adding = sums(shown.lines, shown.groups)
+        tables = {
+            each.id: _Table(each, number, shown.lines, rates, adding) for number, each in enumerate(counted)
+        }
         _compare(list(tables.values()))
         return {
             "as_of": rfc3339(now),
@@ -107,7 +128,7 @@ class FairnessReport:
                 versions[publication.version] = None
             if window.since is not None and publication.published_at <= window.since:
                 break
-        shown = _Shown({}, {}, set())
+        shown = _Shown({}, {}, set(), defaultdict(set))
         channels: defaultdict[Line, set[str]] = defaultdict(set)
         for version in versions:
             document = await self._store.catalog(version)
@@ -122,11 +143,12 @@ class FairnessReport:
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """See `Counting`; `channels`: all there were."""
+    """See `Counting`; `channels`: all there were; `groups`: those that each action was in."""
 
     lines: dict[Line, frozenset[str]]
     accepted: dict[tuple[str, str], tuple[frozenset[str], timedelta]]
     channels: set[str]
+    groups: defaultdict[str, set[str]]
 
     def add(self, version: str, document: Mapping[str, Any], lines: defaultdict[Line, set[str]]) -> None:
         """One more catalog, as it is stored."""
@@ -136,6 +158,7 @@ class _Shown:
             accepted = frozenset(name for name, reward in channel["rewards"].items() if reward == best > 0)
             self.accepted[version, channel["id"]] = accepted, duration(channel["response_window"])
         for action in document.get("actions", ()):
+            self.groups[action["id"]].add(action["group"])
             for treatment in action["treatments"]:
                 for line in (OVERALL, ("group", action["group"]), ("action", action["id"])):
                     lines[line].add(treatment["channel"])
@@ -163,6 +186,7 @@ class _Table:
         number: int,
         lines: Mapping[Line, frozenset[str]],
         rates: Mapping[Measured, Rate],
+        adding: Sequence[Sum],
     ) -> None:
         self.attribute = attribute
         customers = {
@@ -170,8 +194,8 @@ class _Table:
             for (measure, trait, level, line), rate in rates.items()
             if (measure, trait, line) == ("exposure", number, OVERALL)
         }
-        large = [level for level in customers if customers[level] >= FEWEST]
-        small = [level for level in customers if customers[level] < FEWEST]
+        small = pooled(customers)
+        large = [level for level in customers if level not in small]
         levels: list[Level] = [(level,) for level in sorted(large, key=_place(attribute))]
         if small:
             levels.append(tuple(sorted(small, key=_place(attribute))))
@@ -187,6 +211,7 @@ class _Table:
             for line in lines
             for measure in ("exposure", "acceptance")
         }
+        self._withheld = self._unwidened(lines) | self._subtractable(lines, adding)
         self.ratios = 0
         self._found: dict[tuple[Line, str, Level], dict[str, Any]] = {}
 
@@ -195,13 +220,12 @@ class _Table:
         found = []
         for (line, measure), of in self.rates.items():
             reference = dict(of).get(self.reference, NOBODY) if self.reference is not None else NOBODY
-            if reference.customers >= FEWEST:
+            if self.reference is not None and self._untold(line, measure, self.reference, reference) is None:
                 found += [
                     ((line, measure, level), rate, reference)
                     for level, rate in of
                     if level != self.reference
-                    and rate.customers >= FEWEST
-                    and self.levels[level] >= FEWEST
+                    and self._untold(line, measure, level, rate) is None
                     and rate.taken + reference.taken > 0
                 ]
         self.ratios = len(found)
@@ -236,11 +260,11 @@ class _Table:
         }
 
     def _figure(self, line: Line, measure: str, level: Level, rate: Rate) -> dict[str, Any]:
-        few = rate.customers < FEWEST or self.levels[level] < FEWEST
+        reason = self._untold(line, measure, level, rate)
+        few = reason is not None
         found = self._found.get((line, measure, level))
-        reason = None
         if few:
-            reason = "too_few_customers"
+            pass
         elif level == self.reference:
             reason = "reference"
         elif found is None:
@@ -258,7 +282,35 @@ class _Table:
 
     def _referred(self, line: Line, measure: str) -> bool:
         of = dict(self.rates[line, measure])
-        return self.reference is not None and of[self.reference].customers >= FEWEST
+        at = self.reference
+        return at is not None and self._untold(line, measure, at, of[at]) is None
+
+    def _untold(self, line: Line, measure: str, level: Level, rate: Rate) -> str | None:
+        """Why a figure is not told; None where it is."""
+        if rate.customers < FEWEST or self.levels[level] < FEWEST:
+            return "too_few_customers"
+        return "withheld" if (line, measure, level) in self._withheld else None
+
+    def _unwidened(self, lines: Mapping[Line, frozenset[str]]) -> set[tuple[Line, str, Level]]:
+        """Exposure where some level has few customers on the channels of some line: of all lines but those
+        on as many channels as there are, as decisions add up over channels."""
+        counts = [rate.customers for line in lines for _, rate in self.rates[line, "exposure"]]
+        if not any(0 < each < FEWEST for each in counts):
+            return set()
+        narrow = [line for line, channels in lines.items() if channels != lines[OVERALL]]
+        return {(line, "exposure", level) for line in narrow for level in self.levels}
+
+    def _subtractable(self, lines: Collection[Line], adding: Sequence[Sum]) -> set[tuple[Line, str, Level]]:
+        """Acceptance that would tell that of few. What few customers have over all levels is kept from all
+        attributes alike."""
+        levels = sorted(self.levels, key=lambda level: (self.levels[level], str(level)))
+        counts = {
+            line: [dict(self.rates[line, "acceptance"])[level].customers for level in levels]
+            for line in lines
+        }
+        alone = withheld({line: [sum(of)] for line, of in counts.items()}, adding)
+        first = withheld(counts, adding, [line for line, number in alone.items() if number])
+        return {(line, "acceptance", level) for line in lines for level in levels[: first[line]]}
 
     def _name(self, level: Level) -> str | None:
         return None if level == self.pooled else level_name(self.attribute, level[0])

@@ -25,36 +25,53 @@ class Violation:
     least: float
 
 
-def verdict(report: Report, actor: str) -> Event:
-    """What a what-if found of bounds, for the audit trail: figures only."""
+def verdict(report: Report, actor: str, *, narrowed: bool = False) -> Event:
+    """What a what-if found of bounds, for the audit trail: figures only. `narrowed`: on a chosen part of the
+    log, so that it lifts nothing."""
     bounds: list[Json] = [
         asdict(bound) | {"of": list(bound.of), "left_out": list(bound.left_out)} for bound in report.bounds
     ]
     detail: dict[str, Json] = {"since": report.since, "until": report.until, "decisions": report.judged}
-    detail["bounds"] = bounds
+    detail |= {"narrowed": narrowed, "bounds": bounds}
     return Event(KIND, actor, f"catalog:{report.candidate}", detail, state=True)
 
 
 class Verdicts:
-    """The newest verdict of each version that has one."""
+    """What stands of each version that was judged: a bound that was found violated is so until a what-if on
+    the whole log finds it kept."""
 
     def __init__(self) -> None:
-        self._violations: dict[str, tuple[Violation, ...]] = {}
+        self._violations: dict[str, dict[str, Violation]] = {}
+        self._not_judged: dict[str, tuple[str, ...]] = {}
 
     def apply(self, entry: Entry) -> None:
         """Follows one entry of the trail."""
-        if entry.event.kind == KIND:
-            version = entry.event.subject.removeprefix("catalog:")
-            self._violations[version] = tuple(_violations(entry.event.detail))
+        if entry.event.kind != KIND:
+            return
+        version, detail = entry.event.subject.removeprefix("catalog:"), entry.event.detail
+        standing = self._violations.setdefault(version, {})
+        found: dict[str, set[str]] = {}  # the candidate and the live catalog may each have one of that id
+        for each in _bounds(detail):
+            found.setdefault(str(each["id"]), set()).add(str(each["verdict"]))
+        for id, verdicts in found.items():
+            if verdicts == {"kept"} and not detail.get("narrowed", False):
+                standing.pop(id, None)
+        standing |= {each.bound: each for each in _violations(detail)}
+        self._not_judged[version] = tuple(id for id, verdicts in found.items() if "not_judged" in verdicts)
 
     def violations(self, version: str) -> tuple[Violation, ...] | None:
-        """Of the newest verdict on a version; None where there is none."""
-        return self._violations.get(version)
+        """That stand of a version; None where it was never judged."""
+        found = self._violations.get(version)
+        return None if found is None else tuple(found.values())
+
+    def not_judged(self, version: str) -> tuple[str, ...]:
+        """The bounds of the live catalog that the newest what-if of a version could not judge it by."""
+        return self._not_judged.get(version, ())
 
 
 def check_publishable(register: Register, version: str) -> None:
-    """Raises Rejected (409 `fairness_bound`) where the newest verdict on a version says that it violates a
-    bound. One that was never judged may be published."""
+    """Raises Rejected (409 `fairness_bound`) where a version was found to violate a bound, and not found to
+    keep it since. One that was never judged may be published."""
     found = register.verdicts.violations(version)
     if found:
         errors = [
@@ -71,6 +88,10 @@ def check_publishable(register: Register, version: str) -> None:
 def _violations(detail: Mapping[str, Any]) -> list[Violation]:
     return [
         Violation(str(each["id"]), float(each["ratio"]), float(each["min_ratio"]))
-        for each in detail["bounds"]
+        for each in _bounds(detail)
         if each["verdict"] == "violated"
     ]
+
+
+def _bounds(detail: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return list(detail["bounds"])

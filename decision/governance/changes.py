@@ -134,15 +134,29 @@ def allow(change: Change, step: Step, actor: str, *, four_eyes: bool) -> None:
     another, or needs another before."""
     if change.state not in POSSIBLE[step]:
         raise _wrong(f"It is {change.state}.")
+    if step == "submit" and actor not in change.authors:
+        # Or somebody could put through alone what another has not finished.
+        fault = FieldError("change_id", "not_an_author", "whoever edits it becomes one")
+        raise Rejected(403, "not_an_author", "Only its authors submit a change.", [fault])
     if step == "approve":
         if four_eyes and actor in change.authors:
             fault = FieldError("change_id", "own_change", "it needs an approval by another than its authors")
             raise Rejected(403, "own_change", "Nobody approves a change of their own.", [fault])
+        if change.schedule is not None and change.schedule.before == "draft":
+            raise _wrong("It was planned without being submitted.")
         # One of its author's, from when that was enough, does not stand in the way of another's.
         if change.state != "submitted" and (change.approved_by_another or actor in change.authors):
             raise _wrong("It is approved already.")
     if step in ("schedule", "publish") and four_eyes and not change.approved_by_another:
         raise approval_needed(change.version)
+
+
+def seen(change: Change, version: str | None) -> None:
+    """Raises Rejected (409) where the document is not the one that the actor names: who approves or publishes
+    must not cover what came in its place meanwhile."""
+    if version != change.version:
+        fault = FieldError("version", "changed", f"the document of the change is not {version}")
+        raise Rejected(409, "changed", "The change has another document: look at it as it is now.", [fault])
 
 
 def _wrong(state: str) -> Rejected:
@@ -258,7 +272,11 @@ class Changes:
         kind, detail = entry.event.kind, entry.event.detail
         if kind in DIRECT:
             version = entry.event.subject.partition(":")[2]
-            self._live = [Published(version)]
+            # What is live already, published again, expires when it would have: a job that does so every hour
+            # must not make for good what was to be for a day.
+            again = self._live and self._live[-1].version == version == detail.get("previous")
+            if not again:
+                self._live = [Published(version)]
             self.told[version, entry.at] = _note(entry)
         if not kind.startswith(_PREFIX):
             return
@@ -306,11 +324,11 @@ class Changes:
             raise Rejected(404, "unknown_change", "There is no such change.", [fault])
         return self.all[id]
 
-    def approved(self, version: str) -> Change | None:
-        """A change that could be published now to make this document live, with another's approval."""
+    def ready(self, version: str, *, four_eyes: bool) -> Change | None:
+        """A change with this document that is approved or planned, and could be published now."""
         for change in self.all.values():
-            approved = change.state in ("approved", "scheduled") and change.approved_by_another
-            if approved and change.version == version:
+            ready = change.state in ("approved", "scheduled") and change.version == version
+            if ready and (change.approved_by_another or not four_eyes):
                 return change
         return None
 

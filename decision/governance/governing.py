@@ -20,7 +20,7 @@ from decision.clock import new_id
 from decision.diffing import PartDifference, by_part, differences
 from decision.errors import Conflict, FieldError, Rejected
 from decision.fairness.verdicts import check_publishable
-from decision.governance.changes import Change, Step, allow, approval_needed, event
+from decision.governance.changes import Change, Step, allow, approval_needed, event, seen
 from decision.governance.halts import Halt, Scope, check_known
 from decision.live import Live
 from decision.publishing import Published, check_document
@@ -105,11 +105,14 @@ class Governing:
         await self._step(edited)
         return self._register.changes.change(id)
 
-    async def take(self, actor: str, id: str, step: Step, why: str) -> Change:
-        """Submits, approves, rejects, comments or withdraws. Raises Rejected: 404, 409, 403."""
+    async def take(self, actor: str, id: str, step: Step, why: str, version: str | None = None) -> Change:
+        """Submits, approves, rejects, comments or withdraws. `version`: of the document that is approved,
+        which is the one the actor has seen. Raises Rejected: 404, 409, 403."""
 
         def taken(register: Register, ground: Ground) -> list[Event]:
             change = register.changes.change(id)
+            if step == "approve":
+                seen(change, version)
             allow(change, step, actor, four_eyes=ground.four_eyes)
             return [event(id, step, actor, {"why": why, "version": change.version})]
 
@@ -117,22 +120,29 @@ class Governing:
         return self._register.changes.change(id)
 
     async def publish(
-        self, actor: str, id: str, why: str, at: datetime | None = None, until: datetime | None = None
+        self,
+        actor: str,
+        id: str,
+        version: str,
+        why: str,
+        at: datetime | None = None,
+        until: datetime | None = None,
     ) -> Change:
-        """Makes a change live, or has it made so at a time; `until`: then the catalog that is live before it
-        is put back, unless another was published meanwhile. Raises Rejected: 404, 409, 403; 422 where a time
-        is not to come."""
+        """Makes a change live, if `version` is that of its document, or has it made so at a time; `until`:
+        then the catalog that is live before it is put back, unless another was published meanwhile. Raises
+        Rejected: 404, 409, 403; 422 where a time is not to come."""
         now = self._clock()
         if at is not None and at <= now:
             raise _no_time("at", "it is to be in the future; without it, it is published now")
         if until is not None and until <= (at or now):
             raise _no_time("until", "it is to be after the publication")
         if at is None:
-            await self._publish(actor, id, why, until, now)
+            await self._publish(actor, id, version, why, until, now)
             return self._register.changes.change(id)
 
         def scheduled(register: Register, ground: Ground) -> list[Event]:
             change = register.changes.change(id)
+            seen(change, version)
             allow(change, "schedule", actor, four_eyes=ground.four_eyes)
             check_publishable(register, change.version)
             detail = {"why": why, "version": change.version, "at": rfc3339(at), "until": _told(until)}
@@ -144,19 +154,22 @@ class Governing:
     async def publish_directly(
         self, actor: str, version: str, document: bytes, detail: Mapping[str, Json]
     ) -> datetime:
-        """Publishes a document, without a change where no four eyes are asked for; where its change has all
-        it needs, that is published. Raises Rejected (403)."""
+        """Publishes a document, as its change where one has all it needs, until the time planned with it;
+        what is live already expires when it would have. Raises Rejected: 403; 409 where its time is over."""
+        now = self._clock()
 
         def published(register: Register, ground: Ground) -> list[Event]:
             check_publishable(register, version)
-            change = register.changes.approved(version)
-            if change is not None:
-                return [_publication(change, actor, ground, detail)]
-            if ground.four_eyes and version not in register.changes.proved:
+            change = register.changes.ready(version, four_eyes=ground.four_eyes)
+            if change is not None and version != ground.version:
+                until = None if change.schedule is None else change.schedule.until
+                _check_until(until, now, ground)
+                return [_publication(change, actor, ground, {**detail, "until": _told(until)})]
+            if ground.four_eyes and change is None and version not in register.changes.proved:
                 raise approval_needed(version)
             return [_direct("catalog.publish", actor, version, ground, detail)]
 
-        return await self._make_live(version, document, published)
+        return await self._make_live(version, document, published, now)
 
     async def roll_back(self, actor: str, version: str, detail: Mapping[str, Json]) -> datetime:
         """Publishes a version anew. Raises Rejected: 404 where it never was; with four eyes, 403 where it was
@@ -172,8 +185,8 @@ class Governing:
 
         def rolled_back(register: Register, ground: Ground) -> list[Event]:
             check_publishable(register, version)
-            proved = version in register.changes.proved or register.changes.approved(version) is not None
-            if ground.four_eyes and not proved:
+            changes = register.changes
+            if ground.four_eyes and not (version in changes.proved or changes.ready(version, four_eyes=True)):
                 raise approval_needed(version)
             return [_direct("catalog.rollback", actor, version, ground, detail)]
 
@@ -183,9 +196,8 @@ class Governing:
         """Publishes a change whose time has come, if it still may be. Raises Rejected, CatalogError."""
         schedule, now = change.schedule, self._clock()
         assert schedule is not None
-        if schedule.until is not None and schedule.until <= now:
-            raise Rejected(409, "too_late", "Its time was over before it could be published.")
-        await self._publish(actor, change.id, f"scheduled by {schedule.by}", schedule.until, now, due=True)
+        why = f"scheduled by {schedule.by}"
+        await self._publish(actor, change.id, change.version, why, schedule.until, now, due=True)
 
     async def put_back(self, change: Change, actor: str) -> None:
         """Puts back what was live before a change whose time is over, if nothing has taken its place. Raises
@@ -278,27 +290,33 @@ class Governing:
         return published.version
 
     async def _publish(
-        self, actor: str, id: str, why: str, until: datetime | None, now: datetime, *, due: bool = False
+        self,
+        actor: str,
+        id: str,
+        version: str,
+        why: str,
+        until: datetime | None,
+        now: datetime,
+        *,
+        due: bool = False,
     ) -> None:
         """`due`: only if it is planned for by now."""
-        change = await self.change(id)
-        published = await self._live.published(change.version)  # refuses what this code cannot serve
-        document = await self._store.catalog(published.version)
+        seen(await self.change(id), version)
+        await self._live.published(version)  # refuses what this code cannot serve
+        document = await self._store.catalog(version)
         assert document is not None
 
         def made(register: Register, ground: Ground) -> list[Event]:
             newest = register.changes.change(id)
             if due and (newest.schedule is None or newest.schedule.at > now):
                 raise _Done
-            if newest.version != change.version:
-                raise Conflict("change_id", "its document was changed meanwhile")
+            seen(newest, version)
             allow(newest, "publish", actor, four_eyes=ground.four_eyes)
             check_publishable(register, newest.version)
-            if until is not None and ground.version is None:
-                raise _no_time("until", "there is no catalog yet that could be put back")
+            _check_until(until, now, ground)
             return [_publication(newest, actor, ground, {"why": why, "until": _told(until)})]
 
-        await self._make_live(change.version, document, made, now)
+        await self._make_live(version, document, made, now)
 
     async def _make_live(
         self, version: str, document: bytes, decide: Decide, at: datetime | None = None
@@ -358,9 +376,8 @@ async def _checked(document: Mapping[str, Any]) -> tuple[Published, bytes]:
 
 
 def _publication(change: Change, actor: str, ground: Ground, detail: Mapping[str, Json]) -> Event:
-    return event(
-        change.id, "publish", actor, {**detail, "version": change.version, "previous": ground.version}
-    )
+    known = {**detail, "version": change.version, "previous": ground.version}
+    return event(change.id, "publish", actor, known)
 
 
 def _direct(kind: str, actor: str, version: str, ground: Ground, detail: Mapping[str, Json]) -> Event:
@@ -370,6 +387,13 @@ def _direct(kind: str, actor: str, version: str, ground: Ground, detail: Mapping
 
 def _told(moment: datetime | None) -> str | None:
     return None if moment is None else rfc3339(moment)
+
+
+def _check_until(until: datetime | None, now: datetime, ground: Ground) -> None:
+    if until is not None and until <= now:
+        raise Rejected(409, "too_late", "Its time was over before it could be published.")
+    if until is not None and ground.version is None:
+        raise _no_time("until", "there is no catalog yet that could be put back")
 
 
 def _no_time(field: str, message: str) -> Rejected:

@@ -10,15 +10,23 @@ from decision.governance.changes import State
 from decision.governance.halts import Scope
 from decision.messages import Key, Message, Reply, Time
 
+# What people are to read says what it seems to say: no control characters, and none that change the direction
+# of what follows.
+_UNREADABLE = r"\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
 Text = Annotated[
     str,
     StringConstraints(
-        min_length=1, max_length=2_000, strip_whitespace=True, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]+$"
+        min_length=1,
+        max_length=2_000,
+        strip_whitespace=True,
+        pattern=rf"^[^\x00-\x08\x0b-\x1f{_UNREADABLE}]+$",
     ),
 ]
 Title = Annotated[
     str,
-    StringConstraints(min_length=1, max_length=200, strip_whitespace=True, pattern=r"^[^\x00-\x1f\x7f]+$"),
+    StringConstraints(
+        min_length=1, max_length=200, strip_whitespace=True, pattern=rf"^[^\x00-\x1f{_UNREADABLE}]+$"
+    ),
 ]
 Document = Annotated[dict[str, Any], Field(description="The catalog, as one JSON document.")]
 
@@ -71,6 +79,13 @@ class ReasonRequest(Message):
     why: Text
 
 
+class ApproveRequest(Message):
+    """Why, and `version`: of the document that is approved, as the change shows it."""
+
+    why: Text
+    version: Key
+
+
 class CommentRequest(Message):
     """A remark."""
 
@@ -78,10 +93,11 @@ class CommentRequest(Message):
 
 
 class PublishChangeRequest(Message):
-    """Why, and when: `at` (default: now) and `until`, when the catalog that was live before is put back,
-    unless another was published meanwhile."""
+    """Why, the `version` of the document, as the change shows it, and when: `at` (default: now) and `until`,
+    when the catalog that was live before is put back, unless another was published meanwhile."""
 
     why: Text
+    version: Key
     at: Time | None = None
     until: Time | None = None
 

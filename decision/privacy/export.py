@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +20,8 @@ from decision.live import Live
 from decision.overview import consent_records, limiting, recent
 from decision.replaying import Replaying
 from decision.storage.port import Customer, DecisionRecord, Situation, Store
+
+log = logging.getLogger(__name__)
 
 _DECISIONS_AT_ONCE = 50
 _ENTRIES_AT_ONCE = 1_000
@@ -103,6 +106,9 @@ class Exporting:
             return None, error.code
         except NextBestActionError as error:
             return None, f"{type(error).__name__}: {error}"
+        except Exception:  # a fault of ours must not cut off what is already being sent
+            log.exception("decision %s could not be explained", record.decision_id)
+            return None, "internal_error"
 
     async def _entries(self, held: Held) -> AsyncIterator[dict[str, Any]]:
         """What the audit trail has of the customer: by the mark of each id, then by decision."""

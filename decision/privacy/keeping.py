@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from functools import partial
 
 from arbitration.catalog.keeping import EraseAfter
 from arbitration.catalog.scalars import duration
+from decision.auditing import mark_of
 from decision.errors import Conflict, Rejected
-from decision.privacy.erasing import erase
 from decision.retention import prune
 from decision.storage.port import Event, Json, Store
 
@@ -28,6 +29,7 @@ class Keeping:
         self._store = store
         self._clock = clock
         self._next: datetime | None = None
+        self._finished = False  # what a release before erased by half
 
     async def due(self, after: EraseAfter) -> dict[str, int]:
         """As `enforce`, where an hour has passed since it was done by this process; else nothing."""
@@ -42,6 +44,8 @@ class Keeping:
         there were any. The audit trail says so. Raises StoreUnavailable."""
         now = self._clock()
         done: dict[str, int] = {}
+        if not self._finished:
+            done["half_erased"] = await self._half_erased(now)
         if after.profiles is not None:
             done["profiles"] = await self._profiles(now - duration(after.profiles), now)
         if after.decisions is not None:
@@ -54,12 +58,24 @@ class Keeping:
             log.info("kept long enough, and erased: %s", counts)
         return {kind: count for kind, count in done.items() if count}
 
+    async def _half_erased(self, now: datetime) -> int:
+        erased = await self._erased(self._store.half_erased, now, now)
+        self._finished = not await self._store.half_erased(1)
+        return erased
+
     async def _profiles(self, before: datetime, now: datetime) -> int:
-        erased = 0
-        while erased < _MOST and (idle := await self._store.idle_customers(before, _AT_ONCE)):
-            for customer_id in idle:
-                await erase(self._store, customer_id, now)
-            erased += len(idle)
+        return await self._erased(partial(self._store.idle_customers, before), before, now)
+
+    async def _erased(
+        self, found: Callable[[int], Awaitable[list[str]]], before: datetime, now: datetime
+    ) -> int:
+        """Erases those found until there are none, but whoever became active meanwhile; how many."""
+        mark, erased = partial(mark_of, await self._store.secret()), 0
+        while erased < _MOST and (ids := await found(_AT_ONCE)):
+            gone = [id for id in ids if await self._store.delete_customer(id, mark, now, before) is not None]
+            if not gone:
+                break
+            erased += len(gone)
         return erased
 
     async def _decisions(self, before: datetime, now: datetime) -> int:

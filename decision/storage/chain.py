@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import orjson
 
+from decision.errors import StoreUnavailable
 from decision.storage import rows
 from decision.storage.port import Entry, Event
 
@@ -69,6 +70,15 @@ def entry(link: Link) -> Entry:
     return Entry(link.seq, rows.moment(link.at), event, link.hash.decode())
 
 
+def readable(link: Link) -> Entry:
+    """As `entry`. Raises StoreUnavailable: who rests on the trail must not go on without a part of it."""
+    try:
+        return entry(link)
+    except ValueError as error:
+        message = f"entry {link.seq} of the audit trail cannot be read: run `decision audit verify`"
+        raise StoreUnavailable(message) from error
+
+
 class Walk:
     """Goes along the chain and says what is wrong first.
 
@@ -79,6 +89,7 @@ class Walk:
 
     def __init__(self, since: int, *anchors: tuple[int, str]) -> None:
         self.next = max(since - 1, 1)
+        self.least = -(2**62) if since <= 1 else self.next  # below the first there must be none
         self.fault: str | None = None
         self._anchors = dict(anchors)
         self._before: bytes | None = BEGIN.encode() if since <= 1 else None
@@ -95,6 +106,7 @@ class Walk:
             if self.fault is not None:
                 return
             self._before, self.next = link.hash, link.seq + 1
+            self.least = self.next
 
     def end(self, head: tuple[int, str]) -> str | None:
         """What is wrong, after the last entry; `head`: as it is now, when others may have come."""

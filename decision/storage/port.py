@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 NO_LIMITS = Limits()
 
+MOST_RESPONSES = 1_000
+"""To one decision: to count them again and again must not become endless."""
+
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 
@@ -214,8 +217,7 @@ class Claim:
     `keys`: all names of the customer. `standing`: as it was read; None where the decision kept every limit
     there could be. `ranges`: within which bounds (inclusive) what is used of each budget leaves the decision
     as it is. `contact`: what it shows. `takes`: (treatment, budget, amount). `due_at`: when what is reserved
-    is released; None where nothing is. `joins`: memberships to record. `life`: that of the customer
-    (`Standing.life`) when what is known of them was read; it is never committed under another.
+    is released; None where nothing is. `joins`: memberships to record.
     """
 
     keys: tuple[str, ...]
@@ -226,7 +228,6 @@ class Claim:
     takes: tuple[tuple[str, BudgetPeriod, int], ...] = ()
     due_at: datetime | None = None
     joins: tuple[Membership, ...] = ()
-    life: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +237,9 @@ class DecisionRecord:
     `customer_id` is the `pseudonym` of the identity where the request named nobody we know. `request_hash` is
     the hash of the request's content, to tell a retry from another request under the same `request_id`.
     `snapshots` maps policy to snapshot version. `inputs` and `reply` are JSON bytes; `reply` is byte for byte
-    what was sent. `claim` is not recorded as such: it is made good when the record is committed.
+    what was sent. `claim` is not recorded as such: it is made good when the record is committed. Neither is
+    `life`: that of the customer (`Standing.life`) when what is known of them was read, 0 where nothing was.
+    It is never committed under another.
 
     Of an erased customer's decision only what names nobody is left: `customer_id` is a random key that begins
     with `ERASED`, `reply` says which arms were shown, and no more, and `inputs` are empty as soon as nothing
@@ -256,6 +259,7 @@ class DecisionRecord:
     reply: bytes
     activation: str = "immediate"
     claim: Claim | None = field(default=None, compare=False)
+    life: int = field(default=0, compare=False)
 
     @property
     def erased(self) -> bool:
@@ -442,7 +446,9 @@ class Profiles(Protocol):
         ids once merged into it now name this customer. What is merged already stays as it is.
         """
 
-    async def delete_customer(self, customer_id: str, mark: Mark, at: datetime) -> datetime | None:
+    async def delete_customer(
+        self, customer_id: str, mark: Mark, at: datetime, before: datetime | None = None
+    ) -> datetime | None:
         """Erases a customer, by whatever id: profile, identities, stops, counters, and what other ids and
         pseudonyms it had. All that the ledger has under any of them is kept under one random key from then
         on, without its request ids, response ids and replies: reports, budgets and what is reserved stay as
@@ -450,15 +456,22 @@ class Profiles(Protocol):
         them (see `Learning.erasures`). Every id is then one that nobody told us of.
 
         Of each id its `mark` stays, with the time. Returns when the customer was erased: `at`, or, where
-        there was nothing left to erase, the time of before; None where there never was anything.
+        there was nothing left to erase, the time of before; None where there never was anything. With
+        `before`, nothing is done, and None returned, unless the customer is idle, as `idle_customers` has it,
+        in the same transaction.
         """
 
     async def erased_at(self, mark: str) -> datetime | None:
         """When the customer with this mark was last erased."""
 
     async def idle_customers(self, before: datetime, limit: int) -> list[str]:
-        """Up to `limit` customers with a profile of whom nothing was told, for whom nothing was decided, and
-        from whom nothing was received since `before`. Takes its time."""
+        """Up to `limit` customers with a profile of whom nothing was told, who got no new name, for whom
+        nothing was decided, and from whom nothing was received since `before`; none who is `restricted`.
+        Takes its time."""
+
+    async def half_erased(self, limit: int) -> list[str]:
+        """Up to `limit` customers without a profile who were erased by a release that left the ledger under
+        their ids, or what was merged into them. Takes its time."""
 
 
 class Ledger(Protocol):
@@ -486,7 +499,8 @@ class Ledger(Protocol):
         """Commits each record, or finds the one committed earlier with its customer and `request_id`.
 
         None, and nothing is committed, where a record's claim no longer holds: what limits the customer has
-        changed, the customer was merged, or what is used of a budget has left its range.
+        changed, the customer was merged, or what is used of a budget has left its range. So it is with any
+        record, also one without a claim, whose `life` is over: the customer was erased.
 
         It is looked for under all names of that customer, as a merge may have come between: under the
         record's own first, else the earliest. Returns, per record, the one that is in the ledger (the first
@@ -516,7 +530,8 @@ class Ledger(Protocol):
         What an item has reserved becomes firm with any new response to it but `no_response`.
 
         A `response_id` is unique per customer. Raises Conflict (field `[i].response_id`) where it was
-        used before with another decision, treatment, outcome, value or correction.
+        used before with another decision, treatment, outcome, value or correction; and (field
+        `[i].decision_id`) where the decision has MOST_RESPONSES already.
         """
 
     async def history(

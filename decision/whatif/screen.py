@@ -166,6 +166,9 @@ def remarks(report: Report) -> Iterator[str]:
     for name, count in report.lacking.items():
         yield f"the placement {name} is not in the candidate: it shows nothing there in {count:,} decisions"
     for bound in report.bounds:
+        if bound.verdict == "not_judged":
+            lacking = bound.action or bound.group
+            yield f"{bound.id}: a bound of the live catalog on {lacking}, which is gone: not judged"
         if bound.left_out:
             yield f"{bound.id}: not compared, too few customers: {', '.join(bound.left_out)}"
     if report.kind == "whatif":

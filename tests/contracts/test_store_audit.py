@@ -30,7 +30,7 @@ def past(store: Store) -> Past:
     async def write(sql: str) -> None:
         if isinstance(store, SqliteStore):
             with closing(sqlite3.connect(store._path)) as connection:
-                names = ("audit_is_not_changed", "audit_is_not_shortened")
+                names = ("audit_is_not_changed", "audit_is_not_shortened", "audit_is_only_continued")
                 connection.executescript("".join(f"DROP TRIGGER IF EXISTS {name};" for name in names) + sql)
             return
         assert isinstance(store, PostgresStore)
@@ -91,7 +91,10 @@ async def test_many_may_append_at_once(new_store: Callable[[], Store], store: St
 
 async def test_the_database_itself_refuses_to_change_it(store: Store) -> None:
     await store.append([NOTED], NOW)
-    for sql in ("UPDATE audit SET actor = 'x'", "DELETE FROM audit"):
+    refused = ["UPDATE audit SET actor = 'x'", "DELETE FROM audit"]
+    if isinstance(store, SqliteStore):
+        refused.append("INSERT OR REPLACE INTO audit SELECT seq, 7, 'k', 'a', '', '{}', 0, hash FROM audit")
+    for sql in refused:
         if isinstance(store, SqliteStore):
             with closing(sqlite3.connect(store._path)) as direct, pytest.raises(sqlite3.Error, match="audit"):
                 direct.execute(sql)
@@ -120,6 +123,10 @@ TAMPERED = {
     ),
     "the first removed": "DELETE FROM audit WHERE seq = 1;",
     "the last removed": "DELETE FROM audit WHERE seq = 5;",
+    "one inserted before the first": (
+        "INSERT INTO audit SELECT 0, at, kind, actor, subject, detail, state, hash FROM audit WHERE seq = 5;"
+    ),
+    "the head removed": "DELETE FROM audit_head;",
     "one inserted at the end": (
         "INSERT INTO audit SELECT 6, at, kind, actor, subject, detail, state, hash FROM audit WHERE seq = 5;"
     ),
@@ -140,9 +147,12 @@ async def test_what_was_tampered_with_is_found(store: Store, past: Past, sql: st
         await store.append([event], NOW)
     assert await store.broken() is None
     await past(sql)
-    fault = await store.broken()
+    try:
+        fault = await store.broken()
+    except StoreUnavailable as error:
+        fault = str(error)
     assert fault is not None
-    assert re.search(r"entry [1-6]\b", fault)
+    assert re.search(r"entry [1-6]\b|head of the audit trail is missing", fault)
 
 
 @pytest.mark.parametrize(("seq", "fault"), [(3, "entry 4 was changed"), (6, "entry 6 was put at the end")])
@@ -171,6 +181,17 @@ async def test_a_chain_made_anew_is_found_by_what_was_noted(store: Store, past: 
     await store.append([NOTED, NOTED], NOW)
     assert await store.broken() is None
     assert await store.broken(noted=noted) == "entry 2 is another than was noted"
+
+
+async def test_what_cannot_be_read_is_not_rested_on(store: Store, past: Past) -> None:
+    await store.append([STATED, STATED], NOW)
+    await past("UPDATE audit SET detail = 'no json' WHERE seq = 2;")
+    with pytest.raises(StoreUnavailable, match="entry 2 of the audit trail cannot be read"):
+        await store.entries(state=True)
+    assert await store.broken() == "entry 2 was changed, or what is before it"
+    await past("DELETE FROM audit_head;")
+    with pytest.raises(StoreUnavailable, match="head"):
+        await store.append([STATED], NOW)
 
 
 async def test_a_part_of_it_may_be_walked(store: Store, past: Past) -> None:

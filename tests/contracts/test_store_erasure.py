@@ -118,7 +118,7 @@ def resting(record: DecisionRecord, situation: Situation) -> DecisionRecord:
     """A decision that rests on what was read."""
     assert record.claim is not None
     standing = situation.standing
-    return replace(record, claim=replace(record.claim, standing=standing, life=standing.life))
+    return replace(record, claim=replace(record.claim, standing=standing), life=standing.life)
 
 
 async def reports(store: Store) -> tuple[Any, ...]:
@@ -243,9 +243,21 @@ async def test_a_decision_under_way_is_not_committed_with_what_was_erased(
         assert again.standing.life != situation.standing.life
         fresh = resting(made(f"{id}-10", "a_1", keys=again.names.keys, limits=GAP), again)
         assert fresh.claim is not None
-        mixed = replace(fresh, claim=replace(fresh.claim, life=situation.standing.life))
+        mixed = replace(fresh, life=situation.standing.life)
         assert await store.commit_decisions([mixed]) == [None]  # its facts are of before
         assert await store.commit_decisions([fresh]) == [fresh]
+
+
+async def test_a_dry_run_under_way_is_not_committed_with_what_was_erased(store: Store, other: Store) -> None:
+    await store.put_customers([Customer(ME, {"nps": 3})], NOW)
+    situation = await store.situation(ME, NOW, GAP)
+    dry = personal(made("d-9", "a_1", keys=(ME,), mode="dry_run"))
+    late = replace(dry, life=situation.standing.life)
+    await other.delete_customer(ME, lambda _: "a mark", LATER)
+    assert await store.commit_decisions([late]) == [None]
+    assert MARKER.encode() not in await everything(store)
+    again = replace(late, life=(await store.situation(ME, NOW, GAP)).standing.life)
+    assert await store.commit_decisions([again]) == [again]
 
 
 async def test_who_was_never_met_is_decided_for_while_others_are_erased(store: Store) -> None:
@@ -354,6 +366,63 @@ async def test_what_was_learned_is_forgotten_with_the_inputs(store: Store) -> No
     assert (kept["d-1"].inputs, kept["d-2"].inputs) == (b"", made("d-2").inputs)
 
 
+async def erased_by_a_release_before(store: Store, id: str) -> None:
+    """The ledger stayed as it was."""
+    named = f"('{id}', '{TWIN}', '{STRANGER}')"
+    statements = (
+        f"DELETE FROM identities WHERE customer_id = '{id}'",
+        f"DELETE FROM stops WHERE customer_id IN {named}",
+        "INSERT INTO erasures (decision_id) SELECT decision_id FROM decisions"
+        f" WHERE customer_id IN {named} AND mode = 'live' ON CONFLICT DO NOTHING",
+        f"DELETE FROM customers WHERE customer_id = '{id}'",
+    )
+
+    async def work(connection: Any) -> None:
+        for statement in statements:
+            await connection.execute(statement)
+
+    def write(connection: Any) -> None:
+        for statement in statements:
+            connection.execute(statement)
+
+    if isinstance(store, SqliteStore):
+        await store._write(write)
+    else:
+        await store._transact(work)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("unlearned", [False, True])
+async def test_whom_a_release_before_erased_by_half_is_erased_whole(store: Store, unlearned: bool) -> None:
+    records = await lived(store)
+    assert await store.half_erased(9) == []
+    before = await reports(store)
+    await erased_by_a_release_before(store, ME)
+    if unlearned:  # without a word of the erasure in the record, what it rests on is still asked for
+        await unlearn(store)
+        assert await store.decisions([each.decision_id for each in records]) == {
+            each.decision_id: each for each in records
+        }
+    assert await store.half_erased(9) == [ME]
+    assert await store.delete_customer(ME, lambda id: f"mark {len(id)}", LATER, LATER + DAY) == LATER
+    assert await store.half_erased(9) == []
+    await unlearn(store)
+    text = await everything(store)
+    other = [records[3].inputs, records[3].reply, b"zyzzyva-r-3", b"zyzzyva in the hash"]
+    assert {line for line in text.split(b"\n") if MARKER.encode() in line} == set(other)
+    assert await reports(store) == before
+    kept = await store.decisions([each.decision_id for each in records])
+    assert [id for id, each in sorted(kept.items()) if not each.erased] == ["d-3"]
+
+
+async def test_who_came_back_after_a_release_before_erased_them_is_left_alone(store: Store) -> None:
+    records = await lived(store)
+    await erased_by_a_release_before(store, ME)
+    await unlearn(store)
+    await store.put_customers([Customer(ME, {"nps": 1})], LATER)
+    assert await store.half_erased(9) == []
+    assert await store.decision("d-0") == records[0]
+
+
 async def test_restricted_stays_until_it_is_lifted_and_a_merge_keeps_it(store: Store) -> None:
     async def restricted(id: str) -> bool | None:
         found = await store.customer(id)
@@ -383,8 +452,9 @@ async def test_restricted_stays_until_it_is_lifted_and_a_merge_keeps_it(store: S
 async def test_who_is_idle(store: Store) -> None:
     """Of whom nothing was told, decided or received since; by whatever name."""
     await store.put_customers(
-        [Customer(id, {"nps": 1}) for id in ("told", "changed", "decided", "said", "idle")], NOW
+        [Customer(id, {"nps": 1}) for id in ("told", "changed", "decided", "said", "idle", "named")], NOW
     )
+    await store.put_customers([Customer("held", {"nps": 1}, restricted=True)], NOW)
     twin = Identity("i", "t")
     await store.put_customers([Customer("twin", identities=(twin,)), Customer("merged")], NOW)
     await store.put_customers([Customer("told", {"nps": 2})], LATER)
@@ -395,17 +465,27 @@ async def test_who_is_idle(store: Store) -> None:
     await store.commit_responses([heard("e-1", "d-2", "click", LATER, key="said")])
     await commit(store, made("d-4", keys=(await store.names("twin")).keys, at=LATER))
     await store.merge("merged", [twin], NOW)
+    await store.merge("named", [Identity("i", "n")], LATER)
     assert await store.idle_customers(NOW, 9) == []
     assert await store.idle_customers(LATER, 9) == ["idle"]
+    # So it is when they are to be erased: whoever became active since they were looked for stays.
+    everybody = ("told", "changed", "decided", "said", "merged", "named", "held", "idle")
+    for id in everybody[:-1]:
+        assert await store.delete_customer(id, mark, LATER, LATER) is None
+        assert await store.customer(id) is not None
+        assert await store.erased_at(mark(id)) is None
     assert sorted(await store.idle_customers(LATER + DAY, 9)) == [
         "changed",
         "decided",
         "idle",
         "merged",
+        "named",
         "said",
         "told",
     ]
     assert len(await store.idle_customers(LATER + DAY, 2)) == 2
+    assert await store.delete_customer("idle", mark, LATER, LATER) == LATER
+    assert await store.customer("idle") is None
 
 
 async def test_old_snapshots_go_also_those_that_something_was_decided_with(store: Store) -> None:
@@ -424,6 +504,20 @@ async def test_old_snapshots_go_also_those_that_something_was_decided_with(store
 
 def searched(files: Sequence[Path]) -> list[Path]:
     return [path for path in files if MARKER.encode() in path.read_bytes()]
+
+
+async def test_the_log_holds_nothing_of_whom_nothing_was_learned(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "store.db")
+    await store.open()
+    try:
+        await store.put_customers([Customer(ME, {"first_name": MARKER}, identities=(COOKIE,))], NOW)
+        await commit(store, personal(made("d-1", "a_1", keys=(ME,), mode="dry_run")))
+        assert searched(list(tmp_path.iterdir()))
+        await store.delete_customer(ME, lambda _: "a mark", LATER)
+        assert await store.erasures(1) == []
+        assert not searched(list(tmp_path.iterdir()))
+    finally:
+        await store.close()
 
 
 async def test_the_files_hold_nothing_once_they_are_scrubbed(store: Store, tmp_path: Path) -> None:

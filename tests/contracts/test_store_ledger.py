@@ -121,6 +121,25 @@ async def test_a_response_counts_once(store: Store) -> None:
     assert (await store.history(["c-1"], 9))[1] == [answered("e-3"), answered("e-2"), given]
 
 
+async def test_so_many_responses_to_one_decision_are_not_taken(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("sqlite.ledger", "postgres.ledger", "postgres.responding"):
+        monkeypatch.setattr(f"decision.storage.{module}.MOST_RESPONSES", 3)
+    await store.commit_decisions([decided("d-1"), decided("d-2", customer_id="c-2")])
+    given = [answered(f"e-{number}") for number in range(4)]
+    other = replace(answered("o-1", customer_id="c-2"), decision_id="d-2")
+    for before in ([], [other]):
+        with pytest.raises(Conflict) as refused:
+            await store.commit_responses([*before, *given])
+        assert refused.value.field == f"[{len(before) + 3}].decision_id"
+    assert (await store.history(["c-1", "c-2"], 9))[1] == []
+    assert await store.commit_responses([given[0], *given[:3]]) == [True, False, True, True]
+    assert await store.commit_responses([other, given[1]]) == [True, False]
+    with pytest.raises(Conflict):
+        await store.commit_responses([given[3]])
+
+
 async def test_a_response_id_is_unique_per_customer(store: Store) -> None:
     await store.commit_responses([answered("e-1")])
     assert await store.commit_responses([answered("e-1", customer_id="c-2")]) == [True]

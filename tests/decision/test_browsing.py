@@ -90,6 +90,7 @@ async def test_a_page_sees_what_to_show_and_nothing_else(site: Site) -> None:
         ({"profile": {"nps": 1}}, "profile"),
         ({"explain": True}, "explain"),
         ({"mode": "dry_run"}, "mode"),
+        ({"timeout_ms": 60_000}, "timeout_ms"),
         ({"channel": "agent", "placements": [{"id": "panel"}]}, "channel"),
         ({"channel": None, "channels": ["web", "agent"], "placements": None}, "channel"),
     ],
@@ -156,6 +157,7 @@ async def test_a_page_reports_on_its_visitor_only(site: Site) -> None:
         (seen["decision_id"], {"outcome": "accepted"}, 403, "outcome"),
         (seen["decision_id"], {"value": 1e9}, 403, "value"),
         (seen["decision_id"], {"corrects": "r-0"}, 403, "corrects"),
+        (seen["decision_id"], {"occurred_at": "2026-03-01T12:00:00Z"}, 403, "occurred_at"),
     ):
         reply = await site.respond(decision, **{"treatment": treatment, **more})
         assert (reply.status_code, reply.json()["errors"][0]["field"]) == (status, field), reply.text
@@ -164,6 +166,28 @@ async def test_a_page_reports_on_its_visitor_only(site: Site) -> None:
     assert unknown.json() == others.json(), "nobody learns whether there is a decision"
     reply = await site.respond(seen["decision_id"], treatment=treatment)
     assert reply.json() == {"recorded": 1, "duplicates": 0}
+
+
+async def test_a_page_can_not_say_the_same_again_and_again(site: Site) -> None:
+    seen = (await site.ask(asking("anna", "hero"))).json()
+    said = {
+        "decision_id": seen["decision_id"],
+        "treatment": seen["placements"][0]["items"][0]["treatment"],
+        "outcome": "click",
+    }
+    many = [{**said, "response_id": f"r-{number}"} for number in range(50)]
+    reply = await site.ask(many, path="/v1/responses")
+    assert reply.json() == {"recorded": 1, "duplicates": 49}
+    reply = await site.ask([*many, many[0]], path="/v1/responses")
+    assert (reply.status_code, reply.json()["code"]) == (422, "too_many")
+
+
+async def test_one_visitor_does_not_use_up_what_is_for_all(site: Site) -> None:
+    for number in range(130):
+        reply = await site.ask({"nothing": number})
+    assert reply.status_code == 429
+    assert int(reply.headers["retry-after"]) >= 1
+    assert (await site.ask(asking("ben", "hero"), "ben")).status_code == 200
 
 
 async def test_browsers_are_told_what_they_may(site: Site) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import sqlite3
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import typer
 from decision.access.keys import hashed
 from decision.access.visitors import new_pair, public_key
 from decision.cli import app
-from decision.errors import Rejected
+from decision.errors import Rejected, StoreUnavailable
 
 
 @pytest.fixture
@@ -79,7 +80,8 @@ def test_two_keys_are_never_alike(cli: Cli) -> None:
 
 
 def test_a_key_ends_by_itself_is_revoked_and_is_rotated(cli: Cli) -> None:
-    old, _ = cli.make("create", "a", "--role", "operator", "--expires", "2020-01-01")
+    old, _ = cli.make("create", "a", "--role", "operator", "--expires", "1s")
+    time.sleep(1)
     new, first = cli.make("create", "b", "--role", "operator", "--expires", "90d")
     next_, second = cli.make("rotate", new, "--overlap", "0s")
     assert first != second
@@ -103,6 +105,9 @@ def test_a_key_ends_by_itself_is_revoked_and_is_rotated(cli: Cli) -> None:
         ["--role", "king"],
         ["--role", "agent", "--expires", "soon"],
         ["--role", "agent", "--limit", "0"],
+        ["--role", "agent", "--expires", "2020-01-01"],
+        ["--role", "agent", "--channel", "web"],
+        ["--role", "agent", "--outcome", "click"],
     ],
 )
 def test_what_cannot_be_made_is_said(cli: Cli, arguments: list[str]) -> None:
@@ -141,8 +146,9 @@ def test_the_trail_is_shown_and_verified(
     assert cli("audit", "show", "--after", "1").count("\n") == 1
     assert cli("audit", "show", "--customer", "anna") == ""
     assert "unbroken: 2" in cli("audit", "verify", "--noted", noted)
-    with pytest.raises(typer.BadParameter):
-        cli("audit", "verify", "--noted", "1")
+    for wrong in ("1", "²:" + "0" * 64, f"{noted}0"):
+        with pytest.raises(typer.BadParameter):
+            cli("audit", "verify", "--noted", wrong)
     with closing(sqlite3.connect(tmp_path / "a.db")) as connection:
         connection.executescript(
             "DROP TRIGGER audit_is_not_changed; UPDATE audit SET actor = 'cli:other' WHERE seq = 1;"
@@ -214,3 +220,23 @@ def test_an_issuer_is_enough_to_be_asked(
     assert "0.0.0.0" in command
     assert environment["DECISION_LOCAL"] == "0"
     assert environment["DECISION_ACCESS"] == str(file)
+
+
+def test_a_trail_that_is_empty_or_damaged_is_not_called_unbroken(cli: Cli, tmp_path: Path) -> None:
+    cli("keys", "list")
+    assert cli("audit", "verify") == ""
+    assert "no entry" in cli.err
+    cli.make("create", "a", "--role", "agent")
+    with closing(sqlite3.connect(tmp_path / "a.db")) as connection:
+        connection.executescript("DELETE FROM audit_head")
+    assert cli("audit", "verify") == ""
+    assert cli.code == 1
+    assert "head of the audit trail is missing" in " ".join(cli.err.split())
+
+
+def test_what_is_in_force_does_not_follow_from_what_makes_no_sense(cli: Cli, tmp_path: Path) -> None:
+    cli.make("create", "a", "--role", "agent")
+    with closing(sqlite3.connect(tmp_path / "a.db")) as connection:
+        connection.executescript("DROP TRIGGER audit_is_not_changed; UPDATE audit SET detail = '{}'")
+    with pytest.raises(StoreUnavailable, match="entry 1 of the audit trail makes no sense"):
+        cli("keys", "list")

@@ -21,6 +21,7 @@ def test_every_change_is_told_by_id() -> None:
     after["policies"].reverse()  # the first is the default
     assert differences(before, after) == [
         Difference("added", "groups.new", None, {"id": "new"}),
+        Difference("changed", "default policy", "default", "plain"),
         Difference("changed", "policies (order)", ["default", "plain"], ["plain", "default"]),
         Difference("removed", "actions.renew_12", before["actions"][0]),
         Difference("changed", "actions.renew_24.lever", 1.5, 2.0),
@@ -93,13 +94,57 @@ def test_nobody_approves_what_he_cannot_see() -> None:
     before = {"actions": [{"id": "a", "description": ""}]}
     after = {"actions": [{"id": "a", "description": hidden}]}
     (_, line) = told(before, after)
-    assert line == '    description "" → "\\x1b[2Kgone\\u202eback\\nline\\u200b"'
+    assert line == '    description "" → "\\u001b[2Kgone\\u202eback\\nline\\u200b"'
     assert all(character.isprintable() for character in line)
 
 
-def test_the_values_are_whole_where_the_words_are_cut() -> None:
+def test_another_default_policy_is_told() -> None:
+    before, after = catalog_document(), catalog_document()
+    after["policies"].insert(0, {"id": "sly", "strategy": "epsilon_greedy"})
+    added = ["+ policy sly", "    strategy: epsilon_greedy"]
+    assert told(before, after) == ["~ default policy", '    "default" → "sly"', *added]
+    removed = ["- policy sly", "    strategy: epsilon_greedy"]
+    assert told(after, before) == ["~ default policy", '    "sly" → "default"', *removed]
+    after["policies"].append(after["policies"].pop(0))
+    assert told(before, after) == added
+
+
+def text(before: object, after: object) -> str:
+    (part,) = by_part(differences({"name": before}, {"name": after}))
+    return part.changes[0].text
+
+
+def test_of_long_texts_all_that_differs_is_told() -> None:
+    same, end = "x" * 5_000, "z" * 5_000
+    assert text(same + " 10 EUR", same + " 99 EUR") == f'…{"x" * 59} 10 EUR" → …{"x" * 59} 99 EUR"'
+    middle = "y" * 400
+    whole = text(f"{same}1{middle}2{end}", f"{same}3{middle}4{end}")
+    assert whole == f"…{'x' * 60}1{middle}2{'z' * 60}… → …{'x' * 60}3{middle}4{'z' * 60}…"
+    assert text(same, same + "!").endswith('x!"')
+    new = {"id": "new", "description": same + " FREE"}
+    assert told({"actions": []}, {"actions": [new]})[1] == f"    description: {same} FREE"
+
+
+def test_equal_looks_are_told_apart() -> None:
+    assert text("Save", "Save ") == '"Save" → "Save "'
+    assert text("Save", "S\ufe0fav\u3164e\u2800") == '"Save" → "S\\ufe0fav\\u3164e\\u2800"'
+    assert text("Save", "S\u0430ve") == '"Save" → "S\\u0430ve"'  # a Cyrillic letter
+    assert text("\u0441", "c") == '"\\u0441" → "c"'
+    assert text("caf\u00e9", "cafe\u0301") == '"caf\\xe9" → "cafe\\u0301"'
+    assert text("f\u00fcr \u6771\u4eac", "über") == '"für 東京" → "über"'
+    assert text("x", "\\u202e") != text("x", "\u202e")
+    assert text(1, True) == "1 → true"
+    assert text([1], [True]) == "[1] → [true]"
+    rules = [
+        {"actions": [{"id": "a", "eligibility": [rule]}]} for rule in ('p == "gold"', 'p == "g\u043eld"')
+    ]
+    assert told(*rules)[2] == '    eligibility: added p == "g\\u043eld"'
+    assert told({}, {"name": "x "}) == ["~ name", '    added "x "']
+
+
+def test_the_values_are_whole_and_so_are_the_words() -> None:
     long = "x" * 5_000
     (part,) = by_part(differences({"name": ""}, {"name": long}))
     assert (part.part, part.kind) == ("name", "changed")
     assert part.changes[0].after == long
-    assert len(part.changes[0].text) < 400
+    assert part.changes[0].text == f'"" → "{long}"'

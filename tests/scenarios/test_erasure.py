@@ -255,7 +255,10 @@ async def relearn(service: Service) -> dict[str, State | History]:
     return {policy: await learner._relearn(catalog, policy) for policy in catalog.policies}
 
 
-async def test_who_is_erased_while_being_decided_for_is_decided_for_as_a_stranger(service: Service) -> None:
+@pytest.mark.parametrize("mode", ["live", "dry_run"])
+async def test_who_is_erased_while_being_decided_for_is_decided_for_as_a_stranger(
+    service: Service, mode: str
+) -> None:
     """Not with the facts that were read before."""
     store = service.context.store
     await service.client.put(PATH, json=profile("zyzzyva-name"))
@@ -268,7 +271,7 @@ async def test_who_is_erased_while_being_decided_for_is_decided_for_as_a_strange
         return await commit(records)
 
     store.commit_decisions = erased_first  # type: ignore[method-assign,assignment]
-    decision = await service.decide(ME, "hero")
+    decision = await service.decide(ME, "hero", mode=mode)
     assert decision["degraded"] == ["profile:not_found"]
     record = await store.decision(decision["decision_id"])
     assert record is not None

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from decision.errors import Conflict
+from decision.errors import Conflict, StoreUnavailable
 from decision.storage import rows
-from decision.storage.chain import Link, Walk, entry, linked
+from decision.storage.chain import Link, Walk, entry, linked, readable
 from decision.storage.port import Entry, Event
 from decision.storage.postgres.connections import CHANNEL, Connections
 
@@ -42,13 +42,13 @@ class PostgresAudit(Connections):
         found = await self._read(
             f"SELECT {_LINK} FROM audit WHERE seq > $1 {only} ORDER BY seq LIMIT $2", *given
         )
-        return [entry(_link(row)) for row in found]
+        return [readable(_link(row)) for row in found]
 
     async def broken(self, since: int = 1, noted: tuple[int, str] | None = None) -> str | None:
         walk = Walk(since, await self.head(), *([] if noted is None else [noted]))
         while walk.fault is None:
             found = await self._read(
-                f"SELECT {_LINK} FROM audit WHERE seq >= $1 ORDER BY seq LIMIT $2", walk.next, _AT_ONCE
+                f"SELECT {_LINK} FROM audit WHERE seq >= $1 ORDER BY seq LIMIT $2", walk.least, _AT_ONCE
             )
             walk.take([_link(row) for row in found])
             if len(found) < _AT_ONCE:
@@ -57,7 +57,8 @@ class PostgresAudit(Connections):
 
     async def head(self) -> tuple[int, str]:
         row = await self._read_one("SELECT seq, hash FROM audit_head")
-        assert row is not None
+        if row is None:
+            raise StoreUnavailable("the head of the audit trail is missing: run `decision audit verify`")
         return row[0], row[1]
 
     async def secret(self) -> bytes:
@@ -78,7 +79,8 @@ async def append(
 ) -> list[Entry]:
     """As `Audit.append`, within a transaction; those that append take turns until it ends."""
     row = await connection.fetchrow("SELECT seq, hash FROM audit_head FOR UPDATE")
-    assert row is not None
+    if row is None:
+        raise StoreUnavailable("the head of the audit trail is missing: nothing is added to it")
     seq, hash = row
     if expected is not None:
         newest = await connection.fetchval("SELECT coalesce(max(seq), 0) FROM audit WHERE state")

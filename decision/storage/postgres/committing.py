@@ -106,7 +106,7 @@ def seen(record: DecisionRecord) -> Looked | None:
     looked = None if claim is None or claim.standing is None else claim.standing.read
     if claim is None or not isinstance(looked, Looked) or looked.names != len(claim.keys):
         return None
-    if claim.life not in (0, looked.life):
+    if record.life not in (0, looked.life):
         return None
     return looked
 
@@ -163,10 +163,10 @@ async def _commit_locked(connection: Connection, record: DecisionRecord, own: st
     if (same := await connection.fetchrow(BY_ID, record.decision_id)) is not None:
         return _the_same(record, rows.decision(tuple(same)))
     revision, life, counted, names = await counters(connection, own)
+    if record.life not in (0, life):
+        return None  # the customer was erased meanwhile, with what this rests on
     claim = record.claim
     if claim is not None:
-        if claim.life not in (0, life):
-            return None  # the customer was erased meanwhile, with what this rests on
         known = (own, names) == (claim.keys[0], len(claim.keys))
         if claim.standing is not None and not known:
             return None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from decision.storage import rows
 from decision.storage.anonymous import nobody, renaming, shown
-from decision.storage.port import PSEUDONYM, Mark
+from decision.storage.port import ERASED, PSEUDONYM, Mark
 from decision.storage.postgres.merges import lock_named
 
 if TYPE_CHECKING:
@@ -51,30 +51,53 @@ _TOMBSTONES = """
     INSERT INTO tombstones SELECT mark, $2 FROM unnest($1::text[]) AS mark
         ON CONFLICT (mark) DO UPDATE SET erased_at = excluded.erased_at
 """
-IDLE = """
-    SELECT customer_id FROM customers
-     WHERE coalesce(told_at, 0) < $1
-       AND NOT EXISTS (SELECT 1 FROM json_each_text(told_apart::json) AS told WHERE told.value::bigint >= $1)
-       AND NOT EXISTS (
+
+
+def _active(id: str) -> str:
+    """Whether the customer that `id` is in SQL was told of, named, decided for or heard of since $1, or is
+    restricted: what is kept then is kept for a claim, or until it is asked for."""
+    return f"""
+        EXISTS (SELECT 1 FROM customers AS own WHERE own.customer_id = {id} AND (restricted OR told_at >= $1
+                   OR EXISTS (SELECT 1 FROM json_each_text(told_apart::json) AS told
+                               WHERE told.value::bigint >= $1)))
+        OR EXISTS (SELECT 1 FROM merges WHERE survivor = {id} AND merged_at >= $1)
+        OR EXISTS (
            SELECT 1 FROM (
-               SELECT customers.customer_id AS name UNION ALL
-               SELECT merges.customer_id FROM merges WHERE survivor = customers.customer_id) AS named
+               SELECT {id} AS name UNION ALL
+               SELECT merges.customer_id FROM merges WHERE survivor = {id}) AS named
             WHERE EXISTS (SELECT 1 FROM decisions WHERE customer_id = name AND decided_at >= $1)
                OR EXISTS (SELECT 1 FROM responses WHERE customer_id = name AND received_at >= $1))
+    """
+
+
+IDLE = f"SELECT customer_id FROM customers AS each_ WHERE NOT ({_active('each_.customer_id')}) LIMIT $2"
+_ACTIVE = f"SELECT {_active('$2::text')}"
+# Of whoever was erased, a release before left the merges, and the decisions as they were. $1: all keys of the
+# erased sort before.
+HALF_ERASED = """
+    SELECT name FROM (
+        SELECT coalesce(survivor, customer_id) AS name
+          FROM erasures JOIN decisions USING (decision_id) LEFT JOIN merges USING (customer_id)
+         WHERE customer_id >= $1
+         UNION SELECT survivor FROM merges) AS named
+     WHERE NOT EXISTS (SELECT 1 FROM customers WHERE customer_id = name)
      LIMIT $2
 """
 ERASED_AT = "SELECT erased_at FROM tombstones WHERE mark = $1"
-BLANK = """
-    UPDATE decisions SET inputs = '' WHERE decision_id = ANY($1)
-       AND decision_id IN (SELECT decision_id FROM erasures)
+BLANK = f"""
+    UPDATE decisions SET inputs = '' WHERE decision_id = ANY($1) AND left(customer_id, 1) = '{ERASED}'
 """
 """Forgets what decisions of erased customers rested on; of others nothing."""
 
 
-async def erase(customer_id: str, mark: Mark, at: int, connection: Connection) -> int | None:
+async def erase(
+    customer_id: str, mark: Mark, at: int, before: int | None, connection: Connection
+) -> int | None:
     """See `decision.storage.port.Profiles.delete_customer`. Whoever decides for the customer, or takes in
     what it said, waits for the lock, and finds another row behind it, or none."""
     id = (await lock_named(connection, [customer_id]))[customer_id]
+    if before is not None and await connection.fetchval(_ACTIVE, before, id):
+        return None
     others = await connection.fetch("SELECT customer_id FROM merges WHERE survivor = $1", id)
     keys = [id, *(row[0] for row in others)]
     found = await _anonymise(connection, keys, nobody())

@@ -13,17 +13,19 @@ import asyncpg
 from arbitration.contact import Limits
 from decision.storage import rows
 from decision.storage.months import month_of
-from decision.storage.port import NO_LIMITS, DecisionRecord, ResponseRecord
+from decision.storage.port import MOST_RESPONSES, NO_LIMITS, DecisionRecord, ResponseRecord
 from decision.storage.postgres.committing import Overtaken, commit_at_once, commit_in_turn, seen
 from decision.storage.postgres.connections import AGAIN
 from decision.storage.postgres.merges import survivors
 from decision.storage.postgres.partitions import drop_partitions
 from decision.storage.postgres.responding import (
+    MANY,
     SAID,
     Erased,
     commit_responses,
     conflict,
     content_of,
+    crowded,
     settle_of_nobody,
 )
 from decision.storage.postgres.standing import PostgresStanding
@@ -145,10 +147,15 @@ class PostgresLedger(PostgresStanding):
             [record.response_id for record in records],
         )
         said = {(row[0], row[1]): tuple(row)[2:] for row in found}
+        counted = await self._read(MANY, [record.decision_id for record in records])
+        many: dict[str, int] = {row[0]: row[1] for row in counted}
         for number, record in enumerate(records):
-            if said.setdefault((record.customer_id, record.response_id), content_of(record)) != content_of(
-                record
-            ):
+            name, content = (record.customer_id, record.response_id), content_of(record)
+            if name not in said:
+                many[record.decision_id] = many.get(record.decision_id, 0) + 1
+                if many[record.decision_id] > MOST_RESPONSES:
+                    raise crowded(number)
+            if said.setdefault(name, content) != content:
                 raise conflict(number, record)
 
     async def history(

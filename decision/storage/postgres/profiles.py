@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from decision.errors import Conflict
 from decision.storage import rows
-from decision.storage.port import Change, Customer, Identity, Mark, Names
+from decision.storage.port import PSEUDONYM, Change, Customer, Identity, Mark, Names
 from decision.storage.postgres.connections import Connections
-from decision.storage.postgres.erasing import ERASED_AT, IDLE, erase
+from decision.storage.postgres.erasing import ERASED_AT, HALF_ERASED, IDLE, erase
 from decision.storage.postgres.merges import (
     CUSTOMER_ROW,
     NAMES,
@@ -80,8 +80,10 @@ class PostgresProfiles(Connections):
 
         return await self._transact(work)
 
-    async def delete_customer(self, customer_id: str, mark: Mark, at: datetime) -> datetime | None:
-        work = partial(erase, customer_id, mark, rows.micros(at))
+    async def delete_customer(
+        self, customer_id: str, mark: Mark, at: datetime, before: datetime | None = None
+    ) -> datetime | None:
+        work = partial(erase, customer_id, mark, rows.micros(at), rows.optional_micros(before))
         return rows.optional_moment(await self._transact(work, _ERASED_AT_MOST))
 
     async def erased_at(self, mark: str) -> datetime | None:
@@ -90,6 +92,9 @@ class PostgresProfiles(Connections):
 
     async def idle_customers(self, before: datetime, limit: int) -> list[str]:
         return [row[0] for row in await self._read_aside(IDLE, rows.micros(before), limit)]
+
+    async def half_erased(self, limit: int) -> list[str]:
+        return [row[0] for row in await self._read_aside(HALF_ERASED, PSEUDONYM, limit)]
 
 
 async def _put(given: Sequence[Customer], at: int, connection: Connection) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from arbitration.contact import Limits
+from arbitration.contact import Contact, Limits
 from decision.errors import Conflict
 from decision.storage import rows
 from decision.storage.counting import answered, basis
-from decision.storage.port import ERASED, ResponseRecord
+from decision.storage.port import ERASED, MOST_RESPONSES, ResponseRecord
 from decision.storage.postgres.contacts import UNCOUNTED, Counted, contact
 from decision.storage.postgres.standing import UNBOUNDED, keep, lock_one, settle, take
 
@@ -38,6 +38,7 @@ _RESPOND = f"""
     RETURNING budget, begins, amount
 """
 _ERASED = "SELECT decision_id, customer_id FROM decisions WHERE decision_id = ANY($1) AND customer_id LIKE $2"
+MANY = "SELECT decision_id, count(*) FROM responses WHERE decision_id = ANY($1) GROUP BY decision_id"
 SAID = "SELECT decision_id, treatment, outcome, value, corrects FROM responses"
 
 
@@ -61,13 +62,18 @@ async def commit_responses(
     if counted.basis != basis(limits, names):
         counted = UNCOUNTED  # by other limits: the next decision counts them
     new = {}
+    heard: dict[str, Contact] = {}
+    many: dict[str, int] = {row[0]: row[1] for row in await connection.fetch(MANY, ids)}
     for number, record in group:
         known = await connection.fetchrow(
             f"{SAID} WHERE customer_id = $1 AND response_id = $2", record.customer_id, record.response_id
         )
         new[number] = known is None
         if known is None:
-            counted = await _take_in(connection, record, counted, limits)
+            many[record.decision_id] = many.get(record.decision_id, 0) + 1
+            if many[record.decision_id] > MOST_RESPONSES:
+                raise crowded(number)
+            counted = await _take_in(connection, record, counted, limits, heard)
         elif tuple(known) != content_of(record):
             raise conflict(number, record)
     if any(new.values()):
@@ -85,9 +91,16 @@ async def settle_of_nobody(key: str, records: Sequence[ResponseRecord], connecti
 
 
 async def _take_in(
-    connection: Connection, record: ResponseRecord, counted: Counted, limits: Limits
+    connection: Connection,
+    record: ResponseRecord,
+    counted: Counted,
+    limits: Limits,
+    heard: dict[str, Contact],
 ) -> Counted:
-    before = None if counted is UNCOUNTED else await contact(connection, record.decision_id)
+    """`heard`: of decisions, all that has come of them so far, as limits count it."""
+    before = None
+    if counted is not UNCOUNTED:
+        before = heard.get(record.decision_id) or await contact(connection, record.decision_id)
     stops: dict[tuple[str, str], int | None] = {}
     for stop in record.stops:  # of several for one target the later end, and for good over all
         key, until = (stop.scope, stop.target), rows.optional_micros(stop.until)
@@ -107,11 +120,16 @@ async def _take_in(
     if before is None:
         return UNCOUNTED
     said = (record.treatment, record.outcome, *row[6:8])
-    return counted.moved(limits, before, answered(before, said, settled=settled is not None))
+    after = heard[record.decision_id] = answered(before, said, settled=settled is not None)
+    return counted.moved(limits, before, after)
 
 
 def content_of(record: ResponseRecord) -> rows.Row:
     return (record.decision_id, record.treatment, record.outcome, record.value, record.corrects)
+
+
+def crowded(number: int) -> Conflict:
+    return Conflict(f"[{number}].decision_id", f"it has {MOST_RESPONSES} responses already")
 
 
 def conflict(number: int, record: ResponseRecord) -> Conflict:

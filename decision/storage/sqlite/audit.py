@@ -7,9 +7,9 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from functools import partial
 
-from decision.errors import Conflict
+from decision.errors import Conflict, StoreUnavailable
 from decision.storage import rows
-from decision.storage.chain import Link, Walk, entry, linked
+from decision.storage.chain import Link, Walk, entry, linked, readable
 from decision.storage.port import Entry, Event
 from decision.storage.sqlite.connections import Connections
 
@@ -38,13 +38,13 @@ class SqliteAudit(Connections):
         only += "" if subjects is None else " AND subject IN (SELECT value FROM json_each(?3))"
         given = (after, limit) if subjects is None else (after, limit, rows.text(list(subjects)))
         found = self._read(f"SELECT {_LINK} FROM audit WHERE seq > ?1 {only} ORDER BY seq LIMIT ?2", given)
-        return [entry(Link(*row)) for row in found]
+        return [readable(Link(*row)) for row in found]
 
     async def broken(self, since: int = 1, noted: tuple[int, str] | None = None) -> str | None:
         walk = Walk(since, await self.head(), *([] if noted is None else [noted]))
         while walk.fault is None:
             found = await self._read_aside(
-                f"SELECT {_LINK} FROM audit WHERE seq >= ? ORDER BY seq LIMIT ?", (walk.next, _AT_ONCE)
+                f"SELECT {_LINK} FROM audit WHERE seq >= ? ORDER BY seq LIMIT ?", (walk.least, _AT_ONCE)
             )
             walk.take([Link(*row) for row in found])
             if len(found) < _AT_ONCE:
@@ -53,7 +53,8 @@ class SqliteAudit(Connections):
 
     async def head(self) -> tuple[int, str]:
         row = self._read_one("SELECT seq, hash FROM audit_head")
-        assert row is not None
+        if row is None:
+            raise StoreUnavailable("the head of the audit trail is missing: run `decision audit verify`")
         return row[0], row[1]
 
     async def secret(self) -> bytes:
@@ -70,7 +71,10 @@ def append(
         (newest,) = connection.execute("SELECT coalesce(max(seq), 0) FROM audit WHERE state = 1").fetchone()
         if newest != expected:
             raise Conflict("expected", "another change came first")
-    seq, hash = connection.execute("SELECT seq, hash FROM audit_head").fetchone()
+    head = connection.execute("SELECT seq, hash FROM audit_head").fetchone()
+    if head is None:
+        raise StoreUnavailable("the head of the audit trail is missing: nothing is added to it")
+    seq, hash = head
     links: list[Link] = []
     for event in events:
         seq += 1

@@ -6,7 +6,7 @@ import sqlite3
 
 from decision.storage import rows
 from decision.storage.anonymous import nobody, renaming, shown
-from decision.storage.port import PSEUDONYM, Mark
+from decision.storage.port import ERASED, PSEUDONYM, Mark
 from decision.storage.sqlite.merges import survivor_of
 
 _AMONG = "customer_id IN (SELECT value FROM json_each(?1))"
@@ -19,23 +19,46 @@ _LATER = f"""
            AND (first.exposed_at, first.customer_id) < (memberships.exposed_at, memberships.customer_id)
     )
 """
-IDLE = """
-    SELECT customer_id FROM customers
-     WHERE coalesce(told_at, 0) < ?1
-       AND NOT EXISTS (SELECT 1 FROM json_each(told_apart) AS told WHERE told.value >= ?1)
-       AND NOT EXISTS (
+
+
+def _active(id: str) -> str:
+    """Whether the customer that `id` is in SQL was told of, named, decided for or heard of since ?1, or is
+    restricted: what is kept then is kept for a claim, or until it is asked for."""
+    return f"""
+        EXISTS (SELECT 1 FROM customers AS own WHERE own.customer_id = {id} AND (restricted OR told_at >= ?1
+                   OR EXISTS (SELECT 1 FROM json_each(told_apart) AS told WHERE told.value >= ?1)))
+        OR EXISTS (SELECT 1 FROM merges WHERE survivor = {id} AND merged_at >= ?1)
+        OR EXISTS (
            SELECT 1 FROM (
-               SELECT customers.customer_id AS name UNION ALL
-               SELECT merges.customer_id FROM merges WHERE survivor = customers.customer_id) AS named
+               SELECT {id} AS name UNION ALL
+               SELECT merges.customer_id FROM merges WHERE survivor = {id}) AS named
             WHERE EXISTS (SELECT 1 FROM decisions WHERE customer_id = name AND decided_at >= ?1)
                OR EXISTS (SELECT 1 FROM responses WHERE customer_id = name AND received_at >= ?1))
+    """
+
+
+IDLE = f"SELECT customer_id FROM customers AS each_ WHERE NOT ({_active('each_.customer_id')}) LIMIT ?2"
+_ACTIVE = f"SELECT {_active('?2')}"
+# Of whoever was erased, a release before left the merges, and the decisions as they were. ?1: all keys of the
+# erased sort before.
+HALF_ERASED = """
+    SELECT name FROM (
+        SELECT coalesce(survivor, customer_id) AS name
+          FROM erasures JOIN decisions USING (decision_id) LEFT JOIN merges USING (customer_id)
+         WHERE customer_id >= ?1
+         UNION SELECT survivor FROM merges) AS named
+     WHERE NOT EXISTS (SELECT 1 FROM customers WHERE customer_id = name)
      LIMIT ?2
 """
 
 
-def erase(customer_id: str, mark: Mark, at: int, connection: sqlite3.Connection) -> int | None:
+def erase(
+    customer_id: str, mark: Mark, at: int, before: int | None, connection: sqlite3.Connection
+) -> int | None:
     """See `decision.storage.port.Profiles.delete_customer`."""
     id = survivor_of(connection, customer_id)
+    if before is not None and connection.execute(_ACTIVE, (before, id)).fetchone()[0]:
+        return None
     others = connection.execute("SELECT customer_id FROM merges WHERE survivor = ?", (id,)).fetchall()
     keys = [id, *(key for (key,) in others)]
     among = rows.text(keys)
@@ -64,9 +87,8 @@ def erased_at(connection: sqlite3.Connection, mark: str) -> int | None:
 def blank(connection: sqlite3.Connection, decision_id: str) -> None:
     """Forgets what a decision of an erased customer rested on. Else it does nothing."""
     connection.execute(
-        "UPDATE decisions SET inputs = x'' WHERE decision_id = ?1"
-        " AND EXISTS (SELECT 1 FROM erasures WHERE decision_id = ?1)",
-        (decision_id,),
+        "UPDATE decisions SET inputs = x'' WHERE decision_id = ? AND substr(customer_id, 1, 1) = ?",
+        (decision_id, ERASED),
     )
 
 

@@ -7,13 +7,22 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 
-from arbitration.contact import Limits
+from arbitration.contact import Contact, Limits
 from decision.errors import Conflict
 from decision.storage import rows
+from decision.storage.counting import answered
 from decision.storage.months import month_of
-from decision.storage.port import ERASED, NO_LIMITS, DecisionRecord, ResponseRecord
+from decision.storage.port import ERASED, MOST_RESPONSES, NO_LIMITS, DecisionRecord, ResponseRecord
+from decision.storage.sqlite.contacts import contact, forget, move
 from decision.storage.sqlite.merges import SURVIVOR
-from decision.storage.sqlite.standing import SqliteStanding, holds_still, make_good, recount, settle
+from decision.storage.sqlite.standing import (
+    SqliteStanding,
+    counted_by,
+    holds_still,
+    lives,
+    make_good,
+    settle,
+)
 
 _VACUUM_SECONDS = 60.0
 _INSERT_DECISION = f"INSERT INTO decisions ({rows.DECISION}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -165,6 +174,8 @@ def _commit_decision(
         earlier = connection.execute(_BY_REQUEST, (record.customer_id, record.request_id)).fetchone()
         if earlier is not None:
             return rows.decision(earlier)
+    if not lives(connection, record):
+        return None
     if record.claim is not None and not holds_still(connection, record, record.claim):
         return None
     if connection.execute(f"{_INSERT_DECISION} ON CONFLICT DO NOTHING", row).rowcount:
@@ -180,12 +191,20 @@ def _commit_decision(
 def _commit_responses(
     records: Sequence[ResponseRecord], limits: Limits, connection: sqlite3.Connection
 ) -> list[bool]:
-    return [_commit_response(connection, index, record, limits) for index, record in enumerate(records)]
+    heard: dict[str, Contact] = {}
+    return [
+        _commit_response(connection, index, record, limits, heard) for index, record in enumerate(records)
+    ]
 
 
 def _commit_response(
-    connection: sqlite3.Connection, index: int, record: ResponseRecord, limits: Limits
+    connection: sqlite3.Connection,
+    index: int,
+    record: ResponseRecord,
+    limits: Limits,
+    heard: dict[str, Contact],
 ) -> bool:
+    """`heard`: of decisions, all that has come of them so far, as limits count it."""
     if _settled_of_nobody(connection, record):
         return False
     known = connection.execute(
@@ -200,8 +219,23 @@ def _commit_response(
                 f"[{index}].response_id", f"response {record.response_id} was used before for something else"
             )
         return False
-    change = partial(_take_in, connection, record)
-    recount(connection, record.customer_id, limits, change, record.decision_id)
+    (many,) = connection.execute(
+        "SELECT count(*) FROM responses WHERE decision_id = ?", (record.decision_id,)
+    ).fetchone()
+    if many >= MOST_RESPONSES:
+        raise Conflict(f"[{index}].decision_id", f"it has {MOST_RESPONSES} responses already")
+    own, counted = counted_by(connection, record.customer_id, limits)
+    before = None
+    if counted:
+        before = heard.get(record.decision_id) or contact(connection, record.decision_id)
+    settled = _take_in(connection, record)
+    if before is None:
+        forget(connection, own)
+        return True
+    times = rows.micros(record.occurred_at), rows.micros(record.received_at)
+    after = answered(before, (record.treatment, record.outcome, *times), settled=settled)
+    move(connection, own, limits, before, after)
+    heard[record.decision_id] = after
     return True
 
 
@@ -217,13 +251,16 @@ def _settled_of_nobody(connection: sqlite3.Connection, record: ResponseRecord) -
     return True
 
 
-def _take_in(connection: sqlite3.Connection, record: ResponseRecord) -> None:
+def _take_in(connection: sqlite3.Connection, record: ResponseRecord) -> bool:
+    """Whether it made firm what the item had reserved."""
+    settled = False
     connection.execute(
         f"INSERT INTO responses ({rows.RESPONSE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         rows.response_row(record),
     )
     if record.outcome != "no_response":
-        settle(connection, record.decision_id, record.treatment, "firm", rows.micros(record.received_at))
+        at = rows.micros(record.received_at)
+        settled = settle(connection, record.decision_id, record.treatment, "firm", at)
     # The later end wins, and NULL (for good) over all: max() of anything with NULL is NULL.
     connection.executemany(
         "INSERT INTO stops (customer_id, scope, target, until) VALUES (?, ?, ?, ?)"
@@ -233,3 +270,4 @@ def _take_in(connection: sqlite3.Connection, record: ResponseRecord) -> None:
             for stop in record.stops
         ],
     )
+    return settled

@@ -9,10 +9,10 @@ from functools import partial
 
 from decision.errors import Conflict
 from decision.storage import rows
-from decision.storage.port import Change, Customer, Identity, Mark, Names
+from decision.storage.port import PSEUDONYM, Change, Customer, Identity, Mark, Names
 from decision.storage.profile import patched, replaced, retold
 from decision.storage.sqlite.connections import Connections
-from decision.storage.sqlite.erasing import IDLE, erase
+from decision.storage.sqlite.erasing import HALF_ERASED, IDLE, erase
 from decision.storage.sqlite.merges import (
     CUSTOMER_ROW,
     NAMES,
@@ -64,8 +64,14 @@ class SqliteProfiles(Connections):
     async def merge(self, customer_id: str, identities: Sequence[Identity], at: datetime) -> Names:
         return await self._write(partial(merge, customer_id, tuple(identities), rows.micros(at)))
 
-    async def delete_customer(self, customer_id: str, mark: Mark, at: datetime) -> datetime | None:
-        return rows.optional_moment(await self._write(partial(erase, customer_id, mark, rows.micros(at))))
+    async def delete_customer(
+        self, customer_id: str, mark: Mark, at: datetime, before: datetime | None = None
+    ) -> datetime | None:
+        idle = rows.optional_micros(before)
+        erased = await self._write(partial(erase, customer_id, mark, rows.micros(at), idle))
+        if erased is not None:
+            await self._checkpoint()  # else the log beside the file would still have what was erased
+        return rows.optional_moment(erased)
 
     async def erased_at(self, mark: str) -> datetime | None:
         row = self._read_one("SELECT erased_at FROM tombstones WHERE mark = ?", (mark,))
@@ -73,6 +79,9 @@ class SqliteProfiles(Connections):
 
     async def idle_customers(self, before: datetime, limit: int) -> list[str]:
         return [id for (id,) in await self._read_aside(IDLE, (rows.micros(before), limit))]
+
+    async def half_erased(self, limit: int) -> list[str]:
+        return [id for (id,) in await self._read_aside(HALF_ERASED, (PSEUDONYM, limit))]
 
 
 def _put(given: Sequence[Customer], at: int, connection: sqlite3.Connection) -> None:

@@ -99,8 +99,6 @@ class SqliteStanding(Connections):
 def holds_still(connection: sqlite3.Connection, record: DecisionRecord, claim: Claim) -> bool:
     """Whether what a decision rests on is still so."""
     now = rows.micros(record.decided_at)
-    if claim.life not in (0, _life(partial(_rows, connection))):
-        return False  # somebody was erased meanwhile: it may be this one
     known = _names(connection, claim.keys[0]) == (claim.keys[0], len(claim.keys))
     if known and claim.limits.limits:
         count(connection, claim.keys, now, claim.limits)
@@ -108,6 +106,11 @@ def holds_still(connection: sqlite3.Connection, record: DecisionRecord, claim: C
         return claim.standing is None
     found = _standing(partial(_rows, connection), claim.keys, now, claim.limits, claim.ranges)
     return still(claim, found)
+
+
+def lives(connection: sqlite3.Connection, record: DecisionRecord) -> bool:
+    """Whether nobody was erased since what a decision rests on was read: it may have been this customer."""
+    return record.life in (0, _life(partial(_rows, connection)))
 
 
 def make_good(connection: sqlite3.Connection, record: DecisionRecord, claim: Claim) -> None:
@@ -165,6 +168,13 @@ def settle(connection: sqlite3.Connection, decision_id: str, treatment: str, sta
     return row is not None
 
 
+def counted_by(connection: sqlite3.Connection, customer_id: str, limits: Limits) -> tuple[str, bool]:
+    """The customer's own id, and whether the counters are counted by these limits and names."""
+    own, names = _names(connection, customer_id)
+    row = connection.execute("SELECT basis FROM countings WHERE customer_id = ?", (own,)).fetchone()
+    return own, row == (basis(limits, names),)
+
+
 def recount(
     connection: sqlite3.Connection,
     customer_id: str,
@@ -174,9 +184,8 @@ def recount(
 ) -> None:
     """Makes a `change` of what the ledger has of a decision, and moves the counters with it. Where they are
     counted by other limits they are forgotten: the next decision counts them anew."""
-    own, names = _names(connection, customer_id)
-    row = connection.execute("SELECT basis FROM countings WHERE customer_id = ?", (own,)).fetchone()
-    before = contact(connection, decision_id) if row == (basis(limits, names),) else None
+    own, counted = counted_by(connection, customer_id, limits)
+    before = contact(connection, decision_id) if counted else None
     change()
     after = None if before is None else contact(connection, decision_id)
     if after is None:

@@ -138,6 +138,45 @@ async def test_few_customers_are_not_judged(judged: Service) -> None:
     assert (bound.verdict, bound.ratio, bound.left_out) == ("too_few", None, ("m",))
 
 
+async def test_a_bound_of_the_live_catalog_follows_what_is_renamed(judged: Service) -> None:
+    await judged.publish(bounded(UPGRADE))
+    renamed = sensitive_catalog()
+    action = next(each for each in renamed["actions"] if each["id"] == "upgrade")
+    action["id"] = "upgrade_2"
+    report, found = await judge(judged, renamed)
+    assert (found["upgrades"].of, found["upgrades"].verdict) == (("live",), "violated")
+    assert found["upgrades"].today == found["upgrades"].ratio
+    for each in action["treatments"]:
+        each["id"] += "_2"
+    report, found = await judge(judged, renamed)
+    assert (found["upgrades"].verdict, found["upgrades"].ratio) == ("not_judged", None)
+    assert "upgrades: a bound of the live catalog on upgrade, which is gone: not judged" in page(report)
+    register = Register(judged.context.store)
+    await register.act(lambda _: [verdict(report, "cli:operator")], NOW)
+    assert register.verdicts.not_judged(report.candidate) == ("upgrades",)
+    check_publishable(register, report.candidate)  # it is shown, and does not stand in the way
+
+
+async def test_only_the_whole_log_lifts_a_violation(judged: Service) -> None:
+    report, _ = await judge(judged, bounded(UPGRADE))
+    register, (bound,) = Register(judged.context.store), report.bounds
+
+    async def standing(*found: BoundVerdict, narrowed: bool = False) -> list[str]:
+        event = verdict(replace(report, bounds=found), "cli:operator", narrowed=narrowed)
+        await register.act(lambda _: [event], NOW)
+        return [each.bound for each in register.verdicts.violations(report.candidate) or ()]
+
+    kept, few = replace(bound, verdict="kept"), replace(bound, verdict="too_few", ratio=None)
+    assert await standing(bound) == ["upgrades"]
+    assert await standing(few) == ["upgrades"]
+    assert await standing(replace(few, verdict="not_judged")) == ["upgrades"]
+    assert await standing(kept, narrowed=True) == ["upgrades"]
+    assert await standing(replace(bound, id="other"), narrowed=True) == ["upgrades", "other"]
+    assert await standing(kept, replace(bound, of=("live",))) == ["upgrades", "other"]  # two of that id
+    assert await standing(kept) == ["other"]
+    assert await standing(replace(kept, id="other")) == []
+
+
 async def test_what_violates_a_bound_is_not_published(judged: Service) -> None:
     report, _ = await judge(judged, bounded(UPGRADE))
     store, version = judged.context.store, report.candidate
@@ -171,6 +210,10 @@ def test_the_command_writes_down_what_it_found(judged: Service, tmp_path: Path) 
     found = CliRunner().invoke(app, ["whatif", str(file), f"--store=sqlite:{judged.path}"])
     assert found.exit_code == 0, found.output
     assert "violated" in found.output
+    few = CliRunner().invoke(app, ["whatif", str(file), f"--store=sqlite:{judged.path}", "--limit=20"])
+    assert "too few" in few.output
+    assert "no bound that was found violated is lifted" in " ".join(few.output.split())
+    assert "no bound" not in found.output
     out = CliRunner().invoke(app, ["catalog", "publish", str(file), f"--store=sqlite:{judged.path}"])
     assert out.exit_code != 0, out.output
     assert "fairness" in out.output + str(out.exception)

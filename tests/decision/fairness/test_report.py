@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 from support import DAY, NOW, Service
 from unequal import AGAIN, FEW, MEN, UNKNOWN, WOMEN, sensitive_catalog
+
+from arbitration.evaluation.ratios import Rate
+from decision.storage.fairness import Counting, Measured
 
 
 async def report(service: Service, **asked: str) -> dict[str, Any]:
@@ -35,19 +39,19 @@ async def test_exposure_and_acceptance_by_level(judged: Service) -> None:
     gender = of(found, "gender")
     assert gender["reference"] == "f"
     shown = line(gender, "action", "upgrade", "exposure")
-    for level, count, more in (("f", WOMEN, AGAIN), ("m", MEN, 0), (None, UNKNOWN, 0)):
+    for level, count, more in (("f", WOMEN, AGAIN), ("m", MEN, 0), ("pooled", UNKNOWN + FEW, 0)):
         assert (shown[level]["customers"], shown[level]["chances"]) == (count, count + more)
     assert shown["m"]["rate"] > 0.5 > 0.3 > shown["f"]["rate"]
     assert shown["f"]["reason"] == "reference"
     assert shown["m"]["ratio"] == pytest.approx(shown["m"]["rate"] / shown["f"]["rate"])
     assert 1 < shown["m"]["low"] < shown["m"]["ratio"] < shown["m"]["high"]
     assert shown["m"]["stands_out"]
-    assert (shown[None]["taken"], shown[None]["ratio"], shown[None]["low"]) == (0, 0, 0)
+    assert (shown["pooled"]["taken"], shown["pooled"]["ratio"], shown["pooled"]["low"]) == (0, 0, 0)
     anything = line(gender, "overall", None, "exposure")
-    assert [anything[level]["rate"] for level in ("f", "m", None)] == [1, 1, 1]
-    accepted = line(gender, "action", "check", "acceptance")
-    assert accepted["f"]["rate"] == 1
-    assert accepted[None]["rate"] == 0 == accepted[None]["ratio"]
+    assert [anything[level]["rate"] for level in ("f", "m", "pooled")] == [1, 1, 1]
+    accepted = line(gender, "overall", None, "acceptance")
+    assert accepted["f"]["rate"] > 0.5
+    assert {each["reason"] for each in accepted.values()} <= {"reference", "withheld", "no_reference", None}
     ratios = [each["ratio"] for attribute in found["attributes"] for of in attribute["lines"]
               for each in of["levels"] if each["low"] is not None]  # fmt: skip
     assert len(ratios) == found["ratios"] > 10
@@ -55,18 +59,39 @@ async def test_exposure_and_acceptance_by_level(judged: Service) -> None:
 
 async def test_few_customers_are_not_told(judged: Service) -> None:
     gender = of(await report(judged), "gender")
-    assert gender["levels"][-1] == {"level": None, "pooled": ["x"], "customers": None}
-    assert FEW < 30
-    for each in gender["lines"]:
-        pooled = each["levels"][-1]
-        assert pooled["pooled"]
-        assert pooled["reason"] == "too_few_customers"
-        told = {pooled[name] for name in ("customers", "chances", "taken", "rate", "ratio", "low", "high")}
-        assert told == {None}
-    # Nor few of a large level that were shown something.
+    # With the next smallest, as all but these few could be subtracted from what another attribute adds up to.
+    assert gender["levels"][-1] == {"level": None, "pooled": ["x", None], "customers": FEW + UNKNOWN}
+    # Nor few of a large level that were shown something, nor what that follows from.
     accepted = line(gender, "action", "check", "acceptance")
     assert accepted["m"]["reason"] == "too_few_customers"
-    assert accepted["m"]["taken"] is None
+    assert sorted(each["reason"] for each in accepted.values()).count("withheld") >= 1
+    names = ("customers", "chances", "taken", "rate", "ratio", "low", "high")
+    for each in accepted.values():
+        if each["reason"] in ("withheld", "too_few_customers"):
+            assert {each[name] for name in names} == {None}
+
+
+async def test_one_report_is_made_at_a_time(judged: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, running, most = judged.context.store, 0, 0
+    counted = store.fairness
+
+    async def fairness(counting: Counting) -> dict[Measured, Rate]:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.02)
+        found = await counted(counting)
+        running -= 1
+        return found
+
+    monkeypatch.setattr(store, "fairness", fairness)
+    first, second = await asyncio.gather(report(judged), report(judged))
+    assert first["attributes"] == second["attributes"]
+    assert most == 1
+    monkeypatch.setattr("decision.fairness.report._WAIT", 0.001)
+    replies = await asyncio.gather(*(judged.client.get("/v1/reports/fairness") for _ in range(2)))
+    assert sorted(each.status_code for each in replies) == [200, 503]
+    assert (await report(judged))["attributes"] == first["attributes"]
 
 
 async def test_bands_and_what_has_none(judged: Service) -> None:
@@ -111,7 +136,7 @@ async def test_what_makes_no_sense_is_refused(
 
 
 async def test_a_correction_revises_acceptance(judged: Service) -> None:
-    before = line(of(await report(judged), "gender"), "action", "check", "acceptance")["f"]
+    before = line(of(await report(judged), "gender"), "overall", None, "acceptance")["f"]
     records = [
         record
         async for record, _ in judged.context.store.decided()
@@ -128,7 +153,7 @@ async def test_a_correction_revises_acceptance(judged: Service) -> None:
     reply = await judged.client.post("/v1/responses", json=message)
     assert reply.status_code in (200, 201, 202), reply.text
     await judged.learner().step()
-    after = line(of(await report(judged), "gender"), "action", "check", "acceptance")["f"]
+    after = line(of(await report(judged), "gender"), "overall", None, "acceptance")["f"]
     assert (after["chances"], after["taken"]) == (before["chances"], before["taken"] - 1)
 
 

@@ -32,7 +32,7 @@ async def guarded(tmp_path: Path, poll: float = 60) -> AsyncIterator[tuple[Servi
 async def approved(governing: Governing, name: str, **more: bool) -> Change:
     change = await governing.draft("anna", named(name, **more), name, "why")
     await governing.take("anna", change.id, "submit", "done")
-    return await governing.take("bert", change.id, "approve", "well")
+    return await governing.take("bert", change.id, "approve", "well", change.version)
 
 
 def live(service: Service) -> str:
@@ -54,15 +54,27 @@ async def test_with_four_eyes_a_catalog_needs_somebody_else(tmp_path: Path) -> N
         reply = await service.client.post("/v1/catalog/publish", json=named("one"))
         assert (reply.status_code, reply.json()["code"]) == (403, "approval_needed")
         change = await governing.draft("anna", named("one"), "One", "why")
-        assert await refused(governing.publish("bert", change.id, "go")) == (403, "approval_needed")
-        assert await refused(governing.take("bert", change.id, "approve", "x")) == (409, "wrong_state")
+        assert await refused(governing.publish("bert", change.id, change.version, "go")) == (
+            403,
+            "approval_needed",
+        )
+        assert await refused(governing.take("bert", change.id, "approve", "x", change.version)) == (
+            409,
+            "wrong_state",
+        )
         await governing.take("anna", change.id, "submit", "done")
-        assert await refused(governing.take("anna", change.id, "approve", "x")) == (403, "own_change")
-        await governing.take("bert", change.id, "approve", "well")
+        assert await refused(governing.take("anna", change.id, "approve", "x", change.version)) == (
+            403,
+            "own_change",
+        )
+        await governing.take("bert", change.id, "approve", "well", change.version)
         assert live(service) == "zero"
-        published = await governing.publish("anna", change.id, "go")
+        published = await governing.publish("anna", change.id, change.version, "go")
         assert (published.state, live(service)) == ("published", "one")
-        assert await refused(governing.publish("anna", change.id, "go")) == (409, "wrong_state")
+        assert await refused(governing.publish("anna", change.id, change.version, "go")) == (
+            409,
+            "wrong_state",
+        )
         versions = (await service.client.get("/v1/catalog/versions")).json()["versions"]
         assert {key: versions[0][key] for key in ("published_by", "why", "title", "change", "live")} == {
             "published_by": "anna", "why": "go", "title": "One", "change": change.id, "live": True,
@@ -75,13 +87,97 @@ async def test_an_edit_voids_the_approval(tmp_path: Path) -> None:
         change = await approved(governing, "one")
         edited = await governing.edit("bert", change.id, named("other"), "better")
         assert (edited.state, edited.approval, edited.authors) == ("draft", None, ("anna", "bert"))
-        await governing.take("anna", change.id, "submit", "done")
+        change = await governing.take("anna", change.id, "submit", "done")
         for author in ("anna", "bert"):
-            assert await refused(governing.take(author, change.id, "approve", "x")) == (403, "own_change")
-        assert await refused(governing.publish("bert", change.id, "go")) == (403, "approval_needed")
-        await governing.take("carl", change.id, "approve", "well")
-        await governing.publish("anna", change.id, "go")
+            assert await refused(governing.take(author, change.id, "approve", "x", change.version)) == (
+                403,
+                "own_change",
+            )
+        assert await refused(governing.publish("bert", change.id, change.version, "go")) == (
+            403,
+            "approval_needed",
+        )
+        await governing.take("carl", change.id, "approve", "well", change.version)
+        await governing.publish("anna", change.id, change.version, "go")
         assert live(service) == "other"
+
+
+async def test_who_approves_or_publishes_covers_what_they_have_seen(tmp_path: Path) -> None:
+    async with guarded(tmp_path) as (service, governing):
+        benign = await governing.draft("anna", named("benign"), "One", "why")
+        await governing.take("anna", benign.id, "submit", "done")
+        await governing.edit("anna", benign.id, named("sly"), "why")
+        sly = await governing.take("anna", benign.id, "submit", "done")
+        path = f"/v1/catalog/changes/{benign.id}"
+        for seen, expected in (({"version": benign.version}, "changed"), ({}, "invalid_request")):
+            for step in ("approve", "publish"):
+                problem = (await service.client.post(f"{path}/{step}", json={"why": "well", **seen})).json()
+                assert (problem["code"], [each["field"] for each in problem["errors"]]) == (
+                    expected,
+                    ["version"],
+                )
+        assert await refused(governing.take("bert", sly.id, "approve", "x")) == (409, "changed")
+        await governing.take("bert", sly.id, "approve", "seen", sly.version)
+        for at in (None, NOW + DAY):
+            stale = governing.publish("anna", sly.id, benign.version, "go", at)
+            assert await refused(stale) == (409, "changed")
+        assert live(service) == "zero"
+
+
+async def test_an_edit_in_the_middle_of_a_publication_comes_first(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    governing, load = service.context.governing, service.context.live.published
+    await service.publish(named("zero", four_eyes=False))
+    change = await governing.draft("anna", named("one"), "One", "why")
+
+    async def edited(version: str) -> Any:
+        monkeypatch.undo()
+        await governing.edit("bert", change.id, named("two"), "better")
+        return await load(version)
+
+    monkeypatch.setattr(service.context.live, "published", edited)
+    assert await refused(governing.publish("anna", change.id, change.version, "go")) == (409, "changed")
+    assert live(service) == "zero"
+
+
+async def test_nobody_puts_through_alone_what_another_has_not_finished(tmp_path: Path) -> None:
+    async with guarded(tmp_path) as (_, governing):
+        change = await governing.draft("bert", named("half"), "Half", "not ready")
+        assert await refused(governing.take("anna", change.id, "submit", "x")) == (403, "not_an_author")
+        await governing.edit("anna", change.id, named("half"), "taken over")
+        await governing.take("anna", change.id, "submit", "x")
+        assert await refused(governing.take("anna", change.id, "approve", "x", change.version)) == (
+            403,
+            "own_change",
+        )
+
+
+@pytest.mark.parametrize("four_eyes", [True, False])
+async def test_what_is_published_directly_expires_as_it_was_planned(tmp_path: Path, four_eyes: bool) -> None:
+    async with running(tmp_path / "a.db", Clock()) as service:
+        governing, document = service.context.governing, named("brief", four_eyes=four_eyes)
+        await service.publish(named("zero", four_eyes=four_eyes))
+        change = await governing.draft("anna", document, "Brief", "why")
+        if four_eyes:
+            await governing.take("anna", change.id, "submit", "done")
+            await governing.take("bert", change.id, "approve", "well", change.version)
+        await governing.publish("anna", change.id, change.version, "go", NOW + DAY, NOW + 2 * DAY)
+        for hours in (1, 2):  # the second time it is live already, and another change has its document
+            if hours == 2:
+                await approved(governing, "brief", four_eyes=four_eyes)
+            service.clock.now = NOW + timedelta(hours=hours)
+            assert (await service.client.post("/v1/catalog/publish", json=document)).status_code == 200
+            assert live(service) == "brief"
+        assert (await governing.change(change.id)).until == NOW + 2 * DAY
+        service.clock.now = NOW + 2 * DAY
+        await service.context.scheduling.step()
+        assert live(service) == "zero"
+        late = await approved(governing, "late", four_eyes=four_eyes)
+        await governing.publish("anna", late.id, late.version, "go", NOW + 3 * DAY, NOW + 4 * DAY)
+        service.clock.now = NOW + 5 * DAY  # while no process looked
+        reply = await service.client.post("/v1/catalog/publish", json=named("late", four_eyes=four_eyes))
+        assert (reply.status_code, reply.json()["code"]) == (409, "too_late")
 
 
 async def test_what_has_its_approval_may_be_published_directly_and_what_was_live_with_one_come_back(
@@ -93,7 +189,7 @@ async def test_what_has_its_approval_may_be_published_directly_and_what_was_live
         assert (reply.status_code, reply.json()["change"]) == (200, change.id)
         assert (await governing.change(change.id)).state == "published"
         two = await approved(governing, "two")
-        await governing.publish("anna", two.id, "go")
+        await governing.publish("anna", two.id, two.version, "go")
         zero = (await service.client.get("/v1/catalog/versions")).json()["versions"][-1]["version"]
 
         async def rolled_back(version: str) -> tuple[int, str]:
@@ -115,14 +211,14 @@ async def test_without_four_eyes_one_person_does_it_all(service: Service) -> Non
     await service.publish(named("zero", four_eyes=False))
     change = await governing.draft("anna", named("one", four_eyes=False), "One", "why")
     await governing.take("anna", change.id, "submit", "done")
-    await governing.take("anna", change.id, "approve", "fine")
-    await governing.publish("anna", change.id, "go")
+    await governing.take("anna", change.id, "approve", "fine", change.version)
+    await governing.publish("anna", change.id, change.version, "go")
     assert live(service) == "one"
     straight = await governing.draft("anna", named("two"), "Two", "why")
-    await governing.publish("anna", straight.id, "go")
+    await governing.publish("anna", straight.id, straight.version, "go")
     # which asks for four eyes: an approval from before, by its author, is none any more
     own = await governing.draft("anna", named("three"), "Three", "why")
-    assert await refused(governing.publish("anna", own.id, "go")) == (403, "approval_needed")
+    assert await refused(governing.publish("anna", own.id, own.version, "go")) == (403, "approval_needed")
 
 
 async def test_the_rule_is_that_of_the_catalog_that_is_live_at_that_moment(tmp_path: Path) -> None:
@@ -157,11 +253,11 @@ async def test_of_several_at_once_one_wins(tmp_path: Path, step: str) -> None:
 
         async def take(governing: Governing, actor: str) -> Any:
             if step == "approve":
-                return await governing.take(actor, change.id, "approve", "well")
-            return await governing.publish(actor, change.id, "go")
+                return await governing.take(actor, change.id, "approve", "well", change.version)
+            return await governing.publish(actor, change.id, change.version, "go")
 
         if step == "schedule":
-            await one.publish("anna", change.id, "later", NOW + DAY)
+            await one.publish("anna", change.id, change.version, "later", NOW + DAY)
             first.clock.now = second.clock.now = NOW + DAY
             steps = (service.context.scheduling.step() for service in (first, second, first, second))
             await asyncio.gather(*steps)
@@ -181,7 +277,7 @@ async def test_of_several_at_once_one_wins(tmp_path: Path, step: str) -> None:
 async def test_a_change_is_published_at_its_time_and_what_was_before_put_back(tmp_path: Path) -> None:
     async with guarded(tmp_path) as (service, governing):
         change = await approved(governing, "one")
-        planned = await governing.publish("anna", change.id, "go", NOW + DAY, NOW + 2 * DAY)
+        planned = await governing.publish("anna", change.id, change.version, "go", NOW + DAY, NOW + 2 * DAY)
         assert planned.state == "scheduled"
         shown = (await service.client.get(f"/v1/catalog/changes/{change.id}")).json()
         assert (shown["at"], shown["until"]) == ("2026-03-02T12:30:15.250000Z", "2026-03-03T12:30:15.250000Z")
@@ -200,7 +296,7 @@ async def test_a_change_is_published_at_its_time_and_what_was_before_put_back(tm
 async def test_the_loop_does_it_within_two_seconds(tmp_path: Path) -> None:
     async with guarded(tmp_path, poll=0.05) as (service, governing):
         change = await approved(governing, "one")
-        await governing.publish("anna", change.id, "go", NOW + DAY)
+        await governing.publish("anna", change.id, change.version, "go", NOW + DAY)
         service.clock.now = NOW + DAY
         async with asyncio.timeout(2):
             while live(service) != "one":
@@ -215,7 +311,7 @@ async def test_what_may_not_be_published_any_more_is_not(
         governing = service.context.governing
         await service.publish(named("zero", four_eyes=False))
         change = await governing.draft("anna", named("one"), "One", "why")
-        await governing.publish("anna", change.id, "go", NOW + DAY, NOW + 2 * DAY)
+        await governing.publish("anna", change.id, change.version, "go", NOW + DAY, NOW + 2 * DAY)
         if spoilt in ("withdraw", "reject"):
             await governing.take("bert", change.id, "withdraw" if spoilt == "withdraw" else "reject", "no")
         elif spoilt == "edit":
@@ -240,15 +336,15 @@ async def test_what_may_not_be_published_any_more_is_not(
 async def test_what_was_overtaken_is_not_put_back(tmp_path: Path) -> None:
     async with guarded(tmp_path) as (service, governing):
         change = await approved(governing, "one")
-        await governing.publish("anna", change.id, "go", until=NOW + DAY)
+        await governing.publish("anna", change.id, change.version, "go", until=NOW + DAY)
         two = await approved(governing, "two")
-        await governing.publish("anna", two.id, "go")
+        await governing.publish("anna", two.id, two.version, "go")
         service.clock.now = NOW + 9 * DAY
         await service.context.scheduling.step()
         assert live(service) == "two"
         # nor where somebody published past the audit trail
         three = await approved(governing, "three")
-        await governing.publish("anna", three.id, "go", until=NOW + 10 * DAY)
+        await governing.publish("anna", three.id, three.version, "go", until=NOW + 10 * DAY)
         document = await service.context.store.catalog(change.version)
         assert document is not None
         await service.context.store.publish_catalog(change.version, document, NOW)
@@ -264,7 +360,7 @@ async def test_a_time_that_is_over_is_refused(tmp_path: Path) -> None:
     async with guarded(tmp_path) as (_, governing):
         change = await approved(governing, "one")
         for at, until in ((NOW, None), (NOW + DAY, NOW + DAY), (None, NOW)):
-            assert await refused(governing.publish("anna", change.id, "go", at, until)) == (
+            assert await refused(governing.publish("anna", change.id, change.version, "go", at, until)) == (
                 422,
                 "invalid_request",
             )
@@ -274,42 +370,6 @@ async def test_nothing_is_there_to_put_back_at_first(tmp_path: Path) -> None:
     async with running(tmp_path / "a.db") as service:
         governing = service.context.governing
         change = await governing.draft("anna", named("one"), "One", "why")
-        assert (await refused(governing.publish("anna", change.id, "go", until=NOW + DAY)))[0] == 422
-
-
-async def test_over_http_it_is_the_same(service: Service) -> None:
-    call = service.client
-    body = {"document": {**catalog_document(), "currency": "USD"}, "title": "Dollars", "why": "we move"}
-    drafted = await call.post("/v1/catalog/changes", json=body)
-    assert drafted.status_code == 201
-    change = drafted.json()
-    assert change["diff"]["text"] == ["~ currency", '    "EUR" → "USD"']
-    assert change["diff"]["parts"][0]["changes"] == [
-        {"kind": "changed", "path": "currency", "before": "EUR", "after": "USD", "text": '"EUR" → "USD"'}
-    ]
-    assert (await call.post("/v1/catalog/diff", json=body["document"])).json() == change["diff"]
-    path = f"/v1/catalog/changes/{change['id']}"
-    assert (await call.post(f"{path}/comment", json={"comment": "why?"})).status_code == 200
-    broken = {**body, "document": {"actions": 3}}
-    assert (await call.post("/v1/catalog/changes", json=broken)).json()["code"] == "invalid_catalog"
-    await service.publish({**catalog_document(), "name": "meanwhile"})
-    moved = (await call.get(path)).json()
-    assert len(moved["warnings"]) == 1
-    assert moved["diff"]["text"] == ["~ currency", '    "EUR" → "USD"', "~ name", '    "meanwhile" → "small"']
-    edited = {"document": {**catalog_document(), "currency": "GBP"}, "why": "pounds"}
-    assert (await call.put(path, json=edited)).json()["warnings"] == []
-    for step, expected in (("submit", "submitted"), ("approve", "approved"), ("publish", "published")):
-        reply = await call.post(f"{path}/{step}", json={"why": "x"})
-        assert (reply.status_code, reply.json()["state"]) == (200, expected)
-    over = reply.json()
-    assert over["diff"]["text"][:2] == [
-        "~ currency",
-        '    "EUR" → "GBP"',
-    ]  # what it did
-    assert [note["step"] for note in over["history"]] == [
-        "draft", "comment", "edit", "submit", "approve", "publish"
-    ]  # fmt: skip
-    listed = (await call.get("/v1/catalog/changes")).json()["changes"]
-    assert [(each["id"], each["state"]) for each in listed] == [(change["id"], "published")]
-    assert (await call.post(f"{path}/reject", json={"why": "x"})).json()["code"] == "wrong_state"
-    assert (await call.get("/v1/catalog/changes/zork")).json()["code"] == "unknown_change"
+        assert (await refused(governing.publish("anna", change.id, change.version, "go", until=NOW + DAY)))[
+            0
+        ] == 422

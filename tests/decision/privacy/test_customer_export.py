@@ -14,6 +14,8 @@ from support import ANNA, DAY, NOW, Service, catalog_document, treatments
 
 from decision.privacy import export as exporting
 from decision.privacy.messages import CustomerExport
+from decision.replaying import Replaying
+from decision.storage.port import DecisionRecord
 
 PATH = "/v1/customers/anna/export"
 
@@ -167,3 +169,19 @@ async def test_a_value_that_is_no_longer_declared_is_held_all_the_same(service: 
     values = {each["name"]: each for each in (await exported(service))["values"]}
     assert (values["attributes.spend"]["value"], values["attributes.spend"]["description"]) == (7.5, None)
     assert len(values) == len(ANNA["attributes"]) + len(ANNA["scores"]) + 1
+
+
+async def test_no_fault_cuts_the_document_off(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    await service.decide()
+    await service.decide()
+    explained, faults = Replaying.explained, [ValueError("a fault of ours")]
+
+    async def faulty(replaying: Replaying, record: DecisionRecord) -> dict[str, Any]:
+        if faults:
+            raise faults.pop()
+        return await explained(replaying, record)
+
+    monkeypatch.setattr(Replaying, "explained", faulty)
+    first, second = (await exported(service))["decisions"]
+    assert (first["explanation"], first["unexplained"]) == (None, "internal_error")
+    assert second["explanation"] is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -78,6 +78,51 @@ async def test_each_kind_goes_in_its_time(service: Service) -> None:
     assert events[1].detail == done
     assert await keeping.enforce(after) == {}
     assert len(await trail(service)) == 2
+
+
+async def test_who_is_active_again_meanwhile_stays_and_so_does_whoever_is_restricted(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = service.context.store
+    for id, more in {"idle": {}, "held": {"restricted": True}}.items():
+        await service.client.put(f"/v1/customers/{id}", json=ANNA | {"identities": []} | more)
+    service.clock.now += YEAR
+    look = store.idle_customers
+
+    async def told_meanwhile(before: datetime, limit: int) -> list[str]:
+        found = await look(before, limit)
+        await service.client.patch(
+            "/v1/customers/anna", json={"consents": {"marketing": {"status": "withdrawn"}}}
+        )
+        return found
+
+    monkeypatch.setattr(store, "idle_customers", told_meanwhile)
+    done = await Keeping(store, service.clock).enforce(EraseAfter(profiles="60d"))
+    assert done == {"profiles": 1}
+    assert await there(service, "anna", "held", "idle") == ["anna", "held"]
+
+
+async def test_what_a_release_before_erased_by_half_is_finished_once(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = service.context.store
+    looked = []
+
+    async def half_erased(limit: int) -> list[str]:
+        looked.append(limit)
+        return [id for id in ("anna",) if await store.customer(id)]
+
+    monkeypatch.setattr(store, "half_erased", half_erased)
+    keeping = Keeping(store, service.clock)
+    assert await keeping.enforce(EraseAfter()) == {}  # it was told of just now: another time
+    service.clock.now += timedelta(seconds=1)
+    assert await keeping.enforce(EraseAfter()) == {"half_erased": 1}
+    assert await there(service, "anna") == []
+    [event] = await trail(service)
+    assert event.detail == {"half_erased": 1}
+    looked.clear()
+    assert await keeping.enforce(EraseAfter()) == {}
+    assert looked == []
 
 
 async def test_what_is_not_named_is_kept(service: Service) -> None:

@@ -24,6 +24,10 @@ CREATE TRIGGER audit_is_not_changed BEFORE UPDATE ON audit
 BEGIN SELECT RAISE(ABORT, 'the audit trail is not changed'); END;
 CREATE TRIGGER audit_is_not_shortened BEFORE DELETE ON audit
 BEGIN SELECT RAISE(ABORT, 'the audit trail is not shortened'); END;
+-- Else REPLACE would get around the two above.
+CREATE TRIGGER audit_is_only_continued BEFORE INSERT ON audit
+WHEN NEW.seq <> (SELECT coalesce(max(seq), 0) + 1 FROM audit)
+BEGIN SELECT RAISE(ABORT, 'the audit trail is only continued'); END;
 
 -- What customers are marked with in the audit trail.
 CREATE TABLE secrets (

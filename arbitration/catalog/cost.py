@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from arbitration.catalog.automaton import price
+from arbitration.catalog.pattern import Refused
 from arbitration.catalog.syntax import Call, Constant, Fold, Literal, Name, Node, TooDeep, tree
 from arbitration.facts import MAX_STRING, MAX_STRINGS, Declared
 from arbitration.rules import Language, Program, RuleProblem
@@ -43,8 +45,6 @@ _SCALAR = frozenset(
     | {"lastIndexOf", "matches", "size", "startsWith", "timestamp"}
 )
 _SEARCHES = frozenset({"contains", "indexOf", "lastIndexOf", "replace", "split"})
-_UNKNOWN_PATTERN = 10_000
-_TOKEN = re.compile(r"\\p\{\w+\}|\\.|\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\]|\{(\d+)(?:,(\d*))?\}|.", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,12 @@ class Size:
 
 
 class _TooMuch(Exception):
-    def __init__(self, at: int) -> None:
-        self.at = at
+    def __init__(
+        self,
+        at: int,
+        message: str = "may take too long: too many turns, too long a text, or too large a pattern",
+    ) -> None:
+        self.at, self.message = at, message
 
 
 class Compiling:
@@ -89,10 +93,11 @@ class Compiling:
         compiled = self._language.compile(text, wanted)
         if isinstance(compiled, list):
             return compiled
-        found = steps(compiled, self._sizes)
-        if isinstance(found, RuleProblem):
-            return [found]
-        self._steps += found
+        if self._steps <= MOST_STEPS_TOGETHER:
+            found = steps(compiled, self._sizes)
+            if isinstance(found, RuleProblem):
+                return [found]
+            self._steps += found
         if self._steps > MOST_STEPS_TOGETHER:
             return [RuleProblem("takes too long together with the rules before it")]
         return compiled
@@ -130,8 +135,7 @@ def steps(program: Program, facts: Mapping[str, Size]) -> float | RuleProblem:
         return RuleProblem("is nested too deeply")
     except _TooMuch as found:
         before = program.text[: found.at]
-        message = "may take too long: too many turns, too long a text, or too large a pattern"
-        return RuleProblem(message, before.count("\n") + 1, found.at - (before.rfind("\n") + 1) + 1)
+        return RuleProblem(found.message, before.count("\n") + 1, found.at - (before.rfind("\n") + 1) + 1)
 
 
 class _Counting:
@@ -188,10 +192,12 @@ class _Counting:
             return total, _wider(given[1], given[2])
         if name == "matches":
             pattern = node.given[1]
-            known = isinstance(pattern, Constant) and pattern.text is not None
-            states = _pattern(str(pattern.text)) if known else _UNKNOWN_PATTERN  # type: ignore[union-attr]
-            # What is small runs as an automaton that is kept, what is large is worked out for each character.
-            return total + first.length * states / (40 if states <= 100 else 8), Size()
+            if not isinstance(pattern, Constant) or pattern.text is None:
+                raise _TooMuch(node.at)
+            try:
+                return total + price(pattern.text, first.length), Size()
+            except Refused as refused:
+                raise _TooMuch(pattern.at, refused.message) from None
         if name in _SEARCHES:
             total += first.length * given[1].length / 10_000
         if name == "@in":
@@ -239,25 +245,3 @@ def _wider(one: Size, other: Size) -> Size:
     if one.item is None or other.item is None:
         return Size(length, one.item or other.item)
     return Size(length, _wider(one.item, other.item))
-
-
-def _pattern(text: str) -> float:
-    """How large the automaton of a pattern is: its characters and classes, as often as they are repeated."""
-    sizes = [0.0]
-    last = 0.0
-    for found in _TOKEN.finditer(text):
-        token = found[0]
-        if token == "(":
-            sizes.append(0.0)
-            last = 0.0
-        elif token == ")" and len(sizes) > 1:
-            last = sizes.pop()
-            sizes[-1] += last
-        elif found[1] is not None:
-            times = max(int(found[2] or found[1]), 1)
-            sizes[-1] += last * (times - 1)
-            last *= times
-        elif token not in "*+?|^$":
-            last = 1.0
-            sizes[-1] += last
-    return max(sum(sizes), 1.0)

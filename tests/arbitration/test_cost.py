@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -10,12 +11,13 @@ import pytest
 from support import catalog_document
 
 from arbitration.catalog import cost
+from arbitration.catalog.automaton import price
 from arbitration.catalog.cost import MOST_STEPS, sizes, steps
 from arbitration.catalog.problems import Source
 from arbitration.catalog.syntax import Call, Constant, Fold, Name, tree
 from arbitration.catalog.validate import check
 from arbitration.facts import Declared
-from arbitration.rules import Language, Program
+from arbitration.rules import Language, Program, RuleProblem
 
 DECLARED = {
     "customer.l": Declared("strings"),
@@ -51,8 +53,11 @@ COSTLY = [
     (f"{L}.map(x, {L}.map(y, x + y + x + y)).size() > 3", "(x"),
     (f"{S}.replace('a', {S}).size() > 3", "('a'"),
     (f"{S}.split('').map(x, {S}).join('').size() > 3", "('').size"),
-    (f"{S}.split('').all(x, {S}.matches('(a{{0,30}}){{0,30}}b'))", "(x"),
-    (f"{L}.all(x, x.matches('(a|b){{1,500}}c'))", "(x"),
+    (f"{S}.split('').all(x, {S}.matches('(a{{0,30}}){{0,30}}b'))", "('(a"),
+    (f"{L}.all(x, x.matches('(a|b){{1,500}}c'))", "('(a"),
+    (f"{L}.all(x, !x.matches('[a-m].{{28}}[n-y]9'))", "(x"),
+    (f"{L}.all(x, !x.matches('(?:.{{12}}[^a]+)*9'))", "(x"),
+    (f"{L}.all(x, !x.matches('.{{8}}9|\\\\b[a-m].{{8}}é'))", "(x"),
     (f"{S}.matches({S})", "(customer.s)"),
     (f"{L}.exists(x, x.matches(x))", "(x))"),
     (f"'a'.replace('a', {S}).replace('a', {S}).size() > 1", "('a', customer.s).size"),
@@ -101,6 +106,66 @@ def test_the_bound_holds(text: str) -> None:
     found = steps(program, sizes(DECLARED))
     assert isinstance(found, float)
     assert time.process_time() - begin < 0.02 + found * 1e-6
+
+
+@pytest.mark.parametrize("pattern", [r"(?i)\pL{30}Y", r"a\p{Greek}", r"\PL", r"[^\p{^L}x]", r"\\\pN"])
+def test_a_unicode_class_is_refused_with_its_place(pattern: str) -> None:
+    found = steps(compiled(f"!{S}.matches(r'{pattern}')"), sizes(DECLARED))
+    assert isinstance(found, RuleProblem)
+    assert "Unicode class" in found.message
+    assert (found.line, found.column) == (1, 21)
+
+
+@pytest.mark.parametrize("pattern", [r"\\pL", r"\Q\pL\E", r"[p\]L]", r"\x{70}L", "[]p]", "p{2}(?P<L>p)"])
+def test_what_only_looks_like_one_may_be(pattern: str) -> None:
+    assert isinstance(steps(compiled(f"{S}.matches(r'{pattern}')"), sizes(DECLARED)), float)
+
+
+# One of each kind that was found by a random search to take long: states that depend on what was seen, on the
+# order in which it was, or on the next character; layouts; wide characters.
+HEAVY = [
+    r"[a-m].{28}[n-y]9", r"(?:\w{12}[^a]+)*9", r"\b.{20}\ba9", r"(\B|(?i:[^k])[a-m])[^x]{8}[жßΩ]9",
+    r"(a|ab|b.{10})*9", r"(?i)[^k]{100}9", r"[é-Ω]{30}9", r".*.*.*.*x9", r"(.{1,30}){1,5}9", r"^(?:\w){100}Y",
+    r"((a|b){0,10}){0,10}9", r"(?:(?:a*)*)*9", r"([ab]*a[ab]{60})9", r"(?i)k{300}", r"(a|é|漢).{40}9",
+    "|".join(f"{n}w" for n in range(300)),
+]  # fmt: skip
+TEXTS = ["ab", "amz", "abmzAK5_ -", "aéλжßΩ漢K", "a😀b漢é"]
+
+
+@pytest.mark.parametrize("pattern", HEAVY)
+def test_the_price_of_a_pattern_holds(pattern: str) -> None:
+    program = compiled(f"!{S}.matches(r'{pattern}')")
+    found = price(pattern, 4096)
+    chance = random.Random(7)
+    for letters in TEXTS:
+        facts = {S: "".join(chance.choices(letters, k=4096))}
+        activation = LANGUAGE.activation(facts, datetime(2026, 1, 2, tzinfo=UTC))
+        begin = time.process_time()
+        assert program.truth(activation)
+        assert time.process_time() - begin < 0.001 + found * 4e-7
+
+
+def test_a_price_grows_with_what_it_is_for() -> None:
+    # Few states are counted, and cheaper than one for each character; layout is paid for at any length.
+    assert price(r"^[0-9a-f]{8}-[0-9a-f]{4}$", 4096) < price(r"[0-9a-f].{12}-", 4096) / 10
+    assert price(r"(sport|music|film)", 4096) < 2_000
+    assert price(r"(?i)[^k]{300}", 1) > 30_000
+    # Of sets there are few here, of rows too many to count: the order matters (3.7 ms on random a and b).
+    assert price(r"(?:\w{12}[^a]+)*9", 4096) > 30_000
+    assert price("(((){1000}){1000}){1000}", 4096) > MOST_STEPS
+
+
+@pytest.mark.parametrize("pattern", ["(?=a)", "a**", "*a", "a{1001}", "a)", "(a", "[a", r"\y", "[[:no:]]"])
+def test_a_pattern_that_the_runtime_refuses_is_refused_with_its_place(pattern: str) -> None:
+    program = compiled(f"{S}.matches(r'{pattern}')")
+    assert program.truth(LANGUAGE.activation({S: "a"}, datetime(2026, 1, 2, tzinfo=UTC))) is None
+    found = steps(program, sizes(DECLARED))
+    assert found == RuleProblem("has a pattern that cannot be read", 1, 20)
+
+
+def test_a_pattern_is_not_nested_without_end() -> None:
+    found = steps(compiled(f"{S}.matches('{'(' * 900 + ')' * 900}')"), sizes(DECLARED))
+    assert isinstance(found, RuleProblem)
 
 
 def test_rules_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:

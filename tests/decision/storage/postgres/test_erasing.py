@@ -29,7 +29,7 @@ async def test_the_learner_loses_nothing_where_an_erasure_comes_between(postgres
             )
         erasing = connection.transaction()
         await erasing.start()
-        await erase("c-1", lambda id: id, 0, connection)
+        await erase("c-1", lambda id: id, 0, None, connection)
         reading = asyncio.create_task(store.unread(await store.cursor(), 9))
         while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
             await asyncio.sleep(0.01)

@@ -1,7 +1,7 @@
 """Logged probabilities are true: what is stated of each slot is how often each arm is picked there.
 
 The real engine, on a catalog with rules, consent, tiers, values, levers, a context weight and at most one
-item per group, on a fixed posterior, for every strategy: 2,000 whole decisions, and 10,000 draws (with
+item per group, on a fixed posterior, for every strategy: 2,000 whole decisions, and 7,000 draws (with
 `-m long` 200,000) of a slate of 3 where only the slots are filled anew, since rules and scores cannot differ
 between them. In the latter the strategy's answer to equal questions is remembered; that this changes nothing
 is tested too.
@@ -40,7 +40,7 @@ engine = importlib.import_module("arbitration.decide")  # the package has a func
 
 LEVEL = 1e-8
 DRAWS = 200_000
-FEWER_DRAWS = 10_000
+FEWER_DRAWS = 7_000
 WHOLE = 2_000
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 FACTS = {"customer.nps": 4, "customer.complaint": False, "scores.clv": 500.0, "context.intent": "cancel"}

@@ -1,5 +1,6 @@
 """What every storage backend promises of an erased customer: nothing that names them is left, and every
-number is as it was."""
+number is as it was. In one file, as a backend is held to the whole of it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Which tokens are accepted, and that all others are refused, each for its reason."""
+"""Which tokens are accepted, and that all others are refused, each for its reason. In one file: the list of
+attacks is read as one."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from arbitration.catalog.scalars import duration
@@ -39,27 +40,29 @@ def label_of(
     """
     if decision.mode != "live":
         return None
-    corrected = {response.corrects for response in responses}
-    heard = sorted(
-        (each for each in responses if each.treatment == treatment and each.response_id not in corrected),
-        key=lambda each: (max(each.occurred_at, decision.decided_at), each.received_at, each.response_id),
-    )
-    answers = [each for each in heard if each.outcome != "impression"]
+    mine = [each for each in responses if each.treatment == treatment]
+    corrected = {response.corrects for response in responses} if mine else ()
+    answers = [each for each in mine if each.outcome != "impression" and each.response_id not in corrected]
+    if len(answers) > 1:
+        answers.sort(
+            key=lambda each: (max(each.occurred_at, decision.decided_at), each.received_at, each.response_id)
+        )
     said = [each for each in answers if each.outcome != SILENCE] or answers[:1]
     if said:
         outcomes = tuple((each.outcome, each.value) for each in said)
         return Label(decision.decision_id, treatment, outcomes, None)
-    contacts = [
-        max(each.occurred_at, decision.decided_at) for each in responses if each.treatment == treatment
-    ]
+    contacts = [max(each.occurred_at, decision.decided_at) for each in mine]
     if channel.contact == "decision" and decision.activation != "deferred":
         contacts.append(decision.decided_at)
     if not contacts:
         return None
-    due = min(contacts) + duration(channel.response_window)
+    due = min(contacts) + _window(channel.response_window)
     if due <= now:
         return Label(decision.decision_id, treatment, ((SILENCE, None),), None)
     return Label(decision.decision_id, treatment, None, due)
+
+
+_window = lru_cache(duration)
 
 
 def reward(channel: Channel, outcomes: Outcomes) -> float:

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 
 import numpy as np
 import orjson
@@ -18,7 +19,7 @@ import orjson
 from arbitration.catalog.compile import CompiledCatalog
 from arbitration.catalog.keeping import EraseAfter
 from arbitration.errors import SnapshotError
-from arbitration.inputs import Inputs
+from arbitration.facts import Facts, from_json
 from arbitration.policy.mabwiser.history import History
 from arbitration.policy.state import State
 from arbitration.snapshot import empty_state, fingerprint, lineage, save
@@ -200,10 +201,14 @@ class Learner:
         for response in await self._store.responses(ids):
             heard[response.decision_id].append(response)
         labels: dict[ItemKey, Label] = {}
+        catalogs = {
+            version: await self._catalog(version)
+            for version in dict.fromkeys(decision.catalog_version for decision in by_id.values())
+        }
         for id, decision in by_id.items():
             if id in erased:
                 continue
-            channel = (await self._catalog(decision.catalog_version)).channels[decision.channel]
+            channel = catalogs[decision.catalog_version].channels[decision.channel]
             for treatment in treatments(decision):
                 label = label_of(decision, treatment, channel, heard[id], now)
                 if label is not None and label != before.get((id, treatment)):
@@ -306,8 +311,9 @@ class Learner:
         return catalog
 
 
-Seen = dict[str, Inputs]
-"""The recorded inputs of decisions, by id: read once for all policies."""
+Context = tuple[Facts, datetime]
+Seen = dict[str, Context | None]
+"""The recorded contexts of decisions, by id: read once for all policies. None: not to be learned from."""
 
 
 def _events(state: State | History) -> float:
@@ -336,39 +342,57 @@ def add_changes(
     state: State | History, catalog: CompiledCatalog, policy: str, changes: Sequence[Change], seen: Seen
 ) -> bool:
     """Adds changes to a policy's sums; whether there were any that count."""
-    encoder = catalog.encoders[policy]
+    scale = catalog.policies[policy].value_scale
+
+    @cache
+    def worth(channel: str, said: Outcomes | None) -> float | None:
+        if said is None:
+            return None
+        by = catalog.channels[channel]
+        return reward(by, said) if scale is None else value(by, said) / scale
+
     arms: list[str] = []
-    contexts: list[np.ndarray] = []
+    places: list[int] = []  # of the context, among `contexts`
     rewards: list[float] = []
     weights: list[float] = []
     times: list[float] = []
-    encoded: dict[str, np.ndarray | None] = {}
+    contexts: list[Context] = []
+    place_of: dict[str, int] = {}
     for change in changes:
-        channel = catalog.channels.get(change.decision.channel)
-        if channel is None:
+        decision = change.decision
+        if decision.channel not in catalog.channels:
             continue
-        scale = catalog.policies[policy].value_scale
-        old, new = (
-            None if said is None else reward(channel, said) if scale is None else value(channel, said) / scale
-            for said in (change.before, change.after)
-        )
+        old, new = worth(decision.channel, change.before), worth(decision.channel, change.after)
         if old == new:
             continue
-        name = change.decision.decision_id
-        if name not in encoded:
-            if name not in seen:
-                seen[name] = Inputs.from_json(orjson.loads(change.decision.inputs))
-            inputs = seen[name]
-            encoded[name] = None if inputs.objects else encoder.encode(inputs.facts, inputs.now)
-        if (context := encoded[name]) is None:
+        name = decision.decision_id
+        if name not in seen:
+            seen[name] = _context(decision.inputs)
+        if (context := seen[name]) is None:
             continue  # to learn from who objects to profiling would be to profile
+        place = place_of.setdefault(name, len(contexts))
+        if place == len(contexts):
+            contexts.append(context)
         for counted, weight in ((old, -1.0), (new, 1.0)):
             if counted is not None:
                 arms.append(change.treatment)
-                contexts.append(context)
+                places.append(place)
                 rewards.append(counted)
                 weights.append(weight)
-                times.append(change.decision.decided_at.timestamp())
+                times.append(decision.decided_at.timestamp())
     if arms:
-        state.add(arms, np.array(contexts), np.array(rewards), np.array(weights), np.array(times))
+        encoder = catalog.encoders[policy]
+        x = np.array([encoder.encode(facts, now) for facts, now in contexts])[places]
+        state.add(arms, x, np.array(rewards), np.array(weights), np.array(times))
     return bool(arms)
+
+
+def _context(inputs: bytes) -> Context | None:
+    """What recorded inputs say of the customer and the situation, and when; nothing else of them is read, as
+    this is most of the work of learning. None where the customer objects to profiling."""
+    raw = orjson.loads(inputs)
+    if raw.get("objects", False):
+        return None
+    facts = raw["facts"]
+    facts |= {name: from_json(each) for name, each in facts.items() if isinstance(each, dict | list)}
+    return facts, datetime.fromisoformat(raw["now"])

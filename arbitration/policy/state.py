@@ -14,6 +14,7 @@ import io
 import json
 import zipfile
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,8 +42,8 @@ class State:
         self.half_life = half_life
         self.landmark = 0.0
         self.rows: dict[str, int] = {}
-        self._upper = np.triu_indices(size)
-        self.outer: Floats = np.zeros((0, len(self._upper[0])))
+        self._upper = np.ravel_multi_index(np.triu_indices(size), (size, size))
+        self.outer: Floats = np.zeros((0, len(self._upper)))
         self.moment: Floats = np.zeros((0, size))
         self.squares: Floats = np.zeros(0)
         self.count: Floats = np.zeros(0)
@@ -64,11 +65,19 @@ class State:
             raise SnapshotError("an event that is not finite cannot be learned from")
         row = np.array([self._row(arm) for arm in arms], dtype=np.intp)
         self._grow()
-        upper_a, upper_b = self._upper
-        np.add.at(self.outer, row, x[:, upper_a] * x[:, upper_b] * weight[:, None])
-        np.add.at(self.moment, row, x * (reward * weight)[:, None])
-        np.add.at(self.squares, row, reward * reward * weight)
-        np.add.at(self.count, row, weight)
+        by_arm = np.argsort(row, kind="stable")
+        x, reward, weight = x[by_arm], reward[by_arm], weight[by_arm]
+        rows, first = np.unique(row[by_arm], return_index=True)
+        if not len(rows):
+            return
+        weighted = x * weight[:, None]
+        self.moment[rows] += np.add.reduceat(weighted * reward[:, None], first)
+        self.squares[rows] += np.add.reduceat(reward * reward * weight, first)
+        self.count[rows] += np.add.reduceat(weight, first)
+        # One product per arm: it stays in the cache, and is faster than all events' x xᵀ in one array.
+        starts = first.tolist()
+        for arm, start, stop in zip(rows.tolist(), starts, [*starts[1:], len(x)], strict=True):
+            self.outer[arm] += (x[start:stop].T @ weighted[start:stop]).ravel()[self._upper]
 
     def forget_until(self, landmark: float) -> None:
         """Moves the landmark, in epoch seconds: what was learned counts as it does then."""
@@ -123,9 +132,7 @@ class State:
                 "landmark": self.landmark,
             }
         )
-        file = io.BytesIO()
-        np.savez_compressed(file, allow_pickle=False, meta=np.array(meta), **parts)
-        packed = file.getvalue()
+        packed = _packed({"meta": np.array(meta), **parts})
         return _version(meta, list(parts.values())), hashlib.sha256(packed).digest() + packed
 
     @classmethod
@@ -160,6 +167,16 @@ class State:
             raise SnapshotError("the snapshot has numbers that are not finite")
         state.outer, state.moment, state.squares, state.count = sums
         return state
+
+
+def _packed(parts: dict[str, npt.NDArray[Any]]) -> bytes:
+    """As `np.savez_compressed`, which asks zlib for level 6: four times the time for a tenth less."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=4) as archive:
+        for name, part in parts.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, part, allow_pickle=False)
+    return file.getvalue()
 
 
 def _version(meta: str, sums: Sequence[Floats]) -> str:

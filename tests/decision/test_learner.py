@@ -9,13 +9,15 @@ from datetime import timedelta
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
-from support import Clock, Service, asking, catalog_document, treatments
+from support import NOW, Clock, Service, asking, catalog_document, treatments
 
+from arbitration.inputs import Inputs
 from arbitration.policy.state import State
 from arbitration.snapshot import PRIOR
 from decision.errors import Conflict, StoreUnavailable
-from decision.learner import Learner
+from decision.learner import Learner, _context
 from decision.publishing import load_published
 from decision.storage.port import Cursor
 from decision.storage.sqlite.store import SqliteStore
@@ -386,6 +388,23 @@ async def test_a_policy_that_comes_back_is_learned_again(service: Service, store
     await service.publish(document)
     await finish(Learner(store, service.clock))  # a new process, which knows nothing of what went before
     assert counts((await states(store))["plain"]) == {"check_agent": (2, 1.0)}
+
+
+def test_a_context_is_what_the_inputs_say() -> None:
+    facts = {
+        "customer.nps": 3,
+        "scores.clv": 0.25,
+        "customer.plan": "Max",
+        "customer.open_complaint": False,
+        "customer.contract_end": NOW + HOUR,
+        "customer.interests": ("sport", "music"),
+    }
+    inputs = Inputs("d", NOW, "anna", ("agent",), (("panel", 1),), facts)
+    assert _context(orjson.dumps(inputs.to_json())) == (facts, NOW)
+    assert _context(orjson.dumps(replace(inputs, objects=True).to_json())) is None
+    before = inputs.to_json()
+    del before["objects"]  # recorded when nobody could object yet
+    assert _context(orjson.dumps(before)) == (facts, NOW)
 
 
 async def test_catalogs_of_long_ago_are_not_held_for_ever(service: Service, store: SqliteStore) -> None:

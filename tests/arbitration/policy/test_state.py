@@ -115,6 +115,24 @@ def test_a_late_outcome_revises_exactly() -> None:
     assert_same(add(add(state, silent[first], -1.0), some[first]), learned(some))
 
 
+def test_one_batch_may_add_and_take_back() -> None:
+    some, wrong = events(40), events(15, seed=1)
+    mixed = Events(some.arms + wrong.arms * 2, np.vstack([some.x, wrong.x, wrong.x]), np.zeros(70))
+    mixed.rewards[:] = np.concatenate([some.rewards, wrong.rewards, wrong.rewards])
+    order = np.random.default_rng(3).permutation(70)
+    weight = np.concatenate([np.ones(55), -np.ones(15)])[order]
+    state, shuffled = State("encoding", SIZE), mixed[order]
+    state.add(shuffled.arms, shuffled.x, shuffled.rewards, weight)
+    assert_same(state, learned(some))
+
+
+def test_weights_count_by_as_much() -> None:
+    some = events(30)
+    twice = add(add(learned(some), some), some, 0.5)
+    state = add(State("encoding", SIZE), some, 2.5)
+    assert_same(state, twice)
+
+
 def test_erasing_a_customer_leaves_what_the_others_taught() -> None:
     some = events()
     customer = np.arange(len(some)) % 7
@@ -166,6 +184,13 @@ def test_a_snapshot_reads_back_as_it_was() -> None:
     }
     assert back.to_bytes()[0] == version
     assert_same(add(back, events(9, seed=3)), add(state, events(9, seed=3)))
+
+
+def test_a_snapshot_packed_as_numpy_does_reads_back() -> None:
+    """As those before were: only the level of compression is another."""
+    state = learned(events())
+    version, _ = state.to_bytes()
+    assert State.from_bytes(_packed(_parts(state)), version).to_bytes()[0] == version
 
 
 def test_an_empty_snapshot_reads_back() -> None:

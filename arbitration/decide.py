@@ -21,11 +21,10 @@ from arbitration.catalog.limits import ControlGroup
 from arbitration.catalog.scalars import LARGEST
 from arbitration.control import REDISTRIBUTING, redistributed
 from arbitration.errors import InputsError
-from arbitration.facts import personal
 from arbitration.inputs import Inputs
-from arbitration.policy.strategies import propensity, selection_probabilities
+from arbitration.policy.strategies import Choosing, propensity, selection_probabilities
 from arbitration.randomness import uniform
-from arbitration.rules import Truth
+from arbitration.rules import Case
 from arbitration.screening import NoAction, Screening, screen
 from arbitration.snapshot import Snapshots
 
@@ -33,10 +32,14 @@ Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
+# What several slots have in common is worked out once, unless that many arms may be gone by the last of them.
+_MOST_REMOVED = 8
 _DIGITS = 12  # what is logged is rounded beyond what another machine's linear algebra may change
 
 
-@dataclass(frozen=True, slots=True)
+# What a decision is made of is never changed afterwards; to have that checked (`frozen`) would make each of
+# these objects four times as slow to make.
+@dataclass(slots=True)
 class Item:
     """One pick. `selection_probability`: of this arm in this slot, given the picks above it. Where the
     customer objects to profiling nothing is estimated: `propensity` and `priority` are None. Where the policy
@@ -49,7 +52,7 @@ class Item:
     selection_probability: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Slot:
     """How one slot was filled: the arms that could be (`pool`), their probabilities, the uniform number
     drawn, and the position in the pool it fell on. `chose_channel`: the channel was chosen by this draw, and
@@ -63,7 +66,7 @@ class Slot:
     rivals: tuple[tuple[str, Indices, Floats], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Slate:
     """What one placement shows, and all it came from. Arrays have an entry per candidate (K,); `mean` and
     `sd` are nan where nothing was estimated. `policy`: the one that decided; `apprentice`: it imitated the
@@ -87,7 +90,7 @@ class Slate:
         return propensity(self.mean) * self.weight
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Decision:
     """One answered request. `channel`: the one that was chosen, or asked for; None where none of several can
     be used. `snapshots`: the version each policy that took part decided with, or, as a shadow, would have.
@@ -118,12 +121,14 @@ class Field:
     lever: Floats
     weight: Floats
     slots: list[Slot] = dataclass_field(default_factory=list)
+    among: Indices | None = None
+    choosing: Choosing | None = None
 
 
-Choose = Callable[[int, Sequence[Field], Sequence[Indices], Floats], int | None]
-"""How a draw is made: (its number, the placements it is among, the arms of each that can be picked, the
-selection probability of all of these, one placement after the other) → which of all is picked. None ends the
-decision there."""
+Choose = Callable[[float, Sequence[Field], Sequence[Indices], Floats], int | None]
+"""How a draw is made: (the uniform number drawn, the placements it is among, the arms of each that can be
+picked, the selection probability of all of these, one placement after the other) → which of all is picked.
+None ends the decision there."""
 
 
 def decide(inputs: Inputs, catalog: CompiledCatalog, snapshots: Snapshots) -> Decision:
@@ -134,33 +139,19 @@ def decide(inputs: Inputs, catalog: CompiledCatalog, snapshots: Snapshots) -> De
     decided for by what the situation alone allows, each arm being as likely. Raises InputsError where the
     inputs name a channel or placement that the catalog does not have.
     """
-    return decide_by(_draws(inputs.decision_id), inputs, catalog, snapshots)
-
-
-def _draws(decision_id: str) -> Choose:
-    def choose(number: int, fields: Sequence[Field], pools: Sequence[Indices], chances: Floats) -> int:
-        return _draw(chances, uniform(decision_id, number))
-
-    return choose
+    return decide_by(_draw, inputs, catalog, snapshots)
 
 
 def decide_by(choose: Choose, inputs: Inputs, catalog: CompiledCatalog, snapshots: Snapshots) -> Decision:
     """As `decide`, with another way to pick."""
     asked = tuple(requested(inputs, catalog))
-    facts = inputs.facts
-    if inputs.objects:
-        facts = {name: value for name, value in facts.items() if not personal(name)}
-    activation = catalog.rules.language.activation(facts, inputs.now)
-    clauses = sorted({clause for candidates, _ in asked for clause in candidates.needed})
-    status = catalog.rules.evaluate(facts, activation, clauses)
-    if inputs.objects:
-        # Not even that a value is missing may count for them: `!has(customer.nps)` would.
-        status[catalog.personal_clauses] = Truth.MISSING
+    case = Case(catalog.rules, inputs.facts, inputs.now, inputs.objects)
+    facts = case.facts
     contexts: dict[str, Floats] = {}
     versions: dict[str, str] = {}
     fields = []
     for candidates, limit in asked:
-        screening = screen(inputs, catalog, candidates, activation, status)
+        screening = screen(inputs, candidates, case)
         champion = candidates.policy
         policy = catalog.policies[inputs.assigned.get(champion.id, champion.id)]
         apprentice = False
@@ -236,7 +227,8 @@ def _choose_channel(choose: Choose, inputs: Inputs, fields: Sequence[Field]) -> 
     chances = _chances(inputs, fields, pools)
     ends = np.cumsum([len(pool) for pool in pools])
     parts = np.split(chances, ends[:-1])
-    picked = choose(0, fields, pools, chances)
+    draw = uniform(inputs.decision_id, 0)
+    picked = choose(draw, fields, pools, chances)
     if picked is None:
         return None
     number = int(np.searchsorted(ends, picked, side="right"))
@@ -246,7 +238,6 @@ def _choose_channel(choose: Choose, inputs: Inputs, fields: Sequence[Field]) -> 
         if index != number and len(pool)
     )
     before = int(ends[number]) - len(pools[number])
-    draw = uniform(inputs.decision_id, 0)
     fields[number].slots.append(Slot(pools[number], parts[number], draw, picked - before, True, rivals))
     return fields[number].candidates.channel.id
 
@@ -255,29 +246,57 @@ def _fill(choose: Choose, inputs: Inputs, field: Field, drawn: int, shown: set[i
     """Fills the slots in turn, marking the actions shown. `drawn`: uniform numbers used before."""
     candidates = field.candidates
     in_group: dict[int, int] = {}
-    left = np.flatnonzero(field.screening.alive)
+    left = field.screening.alive.nonzero()[0]
     for action in shown:
-        left = left[candidates.action[left] != action]
+        left = left.compress(candidates.action.take(left) != action)
     for number in range(field.limit):
         if number == len(field.slots):
             if left.size == 0:
                 break
-            tier = candidates.tier[left]
-            pool = left[tier == tier.min()]
-            chances = _chances(inputs, [field], [pool])
-            picked = choose(drawn + number, [field], [pool], chances)
+            pool = left
+            if candidates.tiered:
+                tier = candidates.tier.take(left)
+                pool = left.compress(tier == tier.min())
+            chances = _own_chances(inputs, field, pool, field.limit - number - 1)
+            draw = uniform(inputs.decision_id, drawn + number)
+            picked = choose(draw, [field], [pool], chances)
             if picked is None:
                 break
-            draw = uniform(inputs.decision_id, drawn + number)
             field.slots.append(Slot(pool, chances, draw, picked))
         slot = field.slots[number]
         arm = slot.pool[slot.picked]
         action, group = int(candidates.action[arm]), int(candidates.group[arm])
         shown.add(action)
         in_group[group] = in_group.get(group, 0) + 1
-        left = left[candidates.action[left] != action]
-        if in_group[group] == candidates.placement.max_per_group:
-            left = left[candidates.group[left] != group]
+        if number + 1 < field.limit:
+            left = left.compress(candidates.action.take(left) != action)
+            if in_group[group] == candidates.placement.max_per_group:
+                left = left.compress(candidates.group.take(left) != group)
+
+
+def _own_chances(inputs: Inputs, field: Field, pool: Indices, more: int) -> Floats:
+    """The selection probabilities of arms of one placement. `more`: so many slots may follow."""
+    if inputs.objects or field.apprentice or _redistributing(inputs, field):
+        return _chances(inputs, [field], [pool])
+    removed = more * field.candidates.together
+    if field.among is None or field.choosing is None or not _within(pool, field.among):
+        mean, sd, weight = field.mean.take(pool), field.sd.take(pool), field.weight.take(pool)
+        if removed > _MOST_REMOVED:
+            return Choosing(field.policy, mean, sd, weight, 0).chances(np.arange(len(pool)))
+        field.among, field.choosing = pool, Choosing(field.policy, mean, sd, weight, removed)
+    return field.choosing.chances(field.among.searchsorted(pool))
+
+
+def _within(pool: Indices, among: Indices) -> bool:
+    """Whether a pool has come of another by taking arms away: both are of one tier, or of two."""
+    return bool(among.take(among.searchsorted(pool[0]), mode="clip") == pool[0])
+
+
+def _redistributing(inputs: Inputs, field: Field) -> bool:
+    return any(
+        inputs.controls.get(control.id) and control.behaviour in REDISTRIBUTING
+        for control, _ in field.candidates.controls
+    )
 
 
 def _chances(inputs: Inputs, fields: Sequence[Field], pools: Sequence[Indices]) -> Floats:
@@ -312,11 +331,13 @@ def _joined(arrays: Sequence[Floats], pools: Sequence[Indices]) -> Floats:
     return np.concatenate([array[pool] for array, pool in zip(arrays, pools, strict=True)])
 
 
-def _draw(chances: Floats, draw: float) -> int:
+def _draw(draw: float, fields: Sequence[Field], pools: Sequence[Indices], chances: Floats) -> int:
     """The index that `draw` in [0, 1) falls on; never one whose probability is 0."""
-    steps = np.cumsum(chances)
-    index = int(np.searchsorted(steps, draw * steps[-1], side="right"))
-    return min(index, int(np.flatnonzero(chances)[-1]))
+    steps = chances.cumsum()
+    index = int(steps.searchsorted(draw * steps[-1], side="right"))
+    if index < len(chances):
+        return index
+    return int(chances.nonzero()[0][-1])
 
 
 def _slate(inputs: Inputs, field: Field, channel: str | None) -> Slate:

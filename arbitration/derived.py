@@ -41,13 +41,11 @@ class Derivations:
         known = dict(facts)
         unfit: list[str] = []
         for level in self.levels:
-            activation = self.language.activation(known, now)
-            found = {
-                each.name: _outcome(each, activation, known, unfit)
-                for each in level
-                if each.name not in facts
-            }
-            known.update((name, value) for name, value in found.items() if value is not None)
+            wanted = [each for each in level if each.name not in facts]
+            if wanted:
+                activation = self.language.activation(known, now)
+                found = {each.name: _outcome(each, activation, known, unfit) for each in wanted}
+                known.update((name, value) for name, value in found.items() if value is not None)
         return known, tuple(unfit)
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     )
 
 Vector = npt.NDArray[np.float64]
-_Block = Callable[[Facts, datetime], list[float]]
+_Block = Callable[[list[float], Facts, datetime], None]
 _DAY = 86_400.0
 
 
@@ -38,73 +38,88 @@ class Encoder:
     def __init__(self, features: Sequence[Feature], chosen: Sequence[str] | None) -> None:
         by_id = {feature.id: feature for feature in features}
         picked = [by_id[name] for name in chosen] if chosen is not None else list(features)
-        blocks = [_block(feature, by_id) for feature in picked]
-        self.columns: tuple[str, ...] = ("bias", *(name for _, names in blocks for name in names))
+        columns, self._blocks = ["bias"], []
+        for feature in picked:
+            block, names = _block(feature, by_id, len(columns))
+            columns += names
+            self._blocks.append(block)
+        self.columns: tuple[str, ...] = tuple(columns)
         self.size = len(self.columns)
-        self._blocks = [block for block, _ in blocks]
+        self._blank = [1.0] + [0.0] * (self.size - 1)
         spelled = repr([(_spelled(feature), _crossed(feature, by_id)) for feature in picked])
         self.fingerprint = hashlib.sha256(spelled.encode()).hexdigest()[:16]
 
     def encode(self, facts: Facts, now: datetime) -> Vector:
         """The context vector: float64, shape (size,)."""
-        row = [1.0]
+        row = self._blank.copy()
         for block in self._blocks:
-            row += block(facts, now)
+            block(row, facts, now)
         return np.array(row)
 
 
-def _block(feature: Feature, by_id: dict[str, Feature]) -> tuple[_Block, list[str]]:
+def _block(feature: Feature, by_id: dict[str, Feature], at: int) -> tuple[_Block, list[str]]:
+    """What writes a feature's columns, the first of them being `at`, into a row of zeros; and their names."""
     match feature.kind:
         case "numeric":
-            return _numeric(feature), [feature.id, f"{feature.id}=missing"]
+            return _numeric(feature, at), [feature.id, f"{feature.id}=missing"]
         case "categorical":
             names = [f"{feature.id}={value}" for value in feature.values]
-            return _categorical(feature), [*names, f"{feature.id}=other"]
+            return _categorical(feature, at), [*names, f"{feature.id}=other"]
         case "bucketised":
             edges = ["-inf", *(f"{edge:g}" for edge in feature.edges), "inf"]
             names = [f"{feature.id}=[{a},{b})" for a, b in pairwise(edges)]
-            return _bucketised(feature), [*names, f"{feature.id}=missing"]
+            return _bucketised(feature, at), [*names, f"{feature.id}=missing"]
         case "cross":
-            (left, left_names), (right, right_names) = (_block(by_id[name], by_id) for name in feature.of)
+            (left, left_names), (right, right_names) = (_block(by_id[name], by_id, 0) for name in feature.of)
             names = [f"{a}&{b}" for a in left_names for b in right_names]
-            return lambda facts, now: [a * b for a in left(facts, now) for b in right(facts, now)], names
+            return _cross(left, len(left_names), right, len(right_names), at), names
 
 
-def _numeric(feature: NumericFeature) -> _Block:
+def _numeric(feature: NumericFeature, at: int) -> _Block:
     source, center, scale, clip = feature.source, feature.center, feature.scale, feature.clip
 
-    def block(facts: Facts, now: datetime) -> list[float]:
-        number = _number(facts.get(source), now)
-        if number is None:
-            return [0.0, 1.0]
-        return [max(-clip, min(clip, (number - center) / scale)), 0.0]
+    def block(row: list[float], facts: Facts, now: datetime) -> None:
+        number = facts.get(source)
+        if type(number) is not float and (number := _number(number, now)) is None:
+            row[at + 1] = 1.0
+        else:
+            row[at] = max(-clip, min(clip, (number - center) / scale))
 
     return block
 
 
-def _categorical(feature: CategoricalFeature) -> _Block:
-    source, size = feature.source, len(feature.values) + 1
-    position: dict[object, int] = {value: index for index, value in enumerate(feature.values)}
+def _categorical(feature: CategoricalFeature, at: int) -> _Block:
+    source, other = feature.source, at + len(feature.values)
+    position: dict[object, int] = {value: at + index for index, value in enumerate(feature.values)}
 
-    def block(facts: Facts, now: datetime) -> list[float]:
-        row = [0.0] * size
+    def block(row: list[float], facts: Facts, now: datetime) -> None:
         value = facts.get(source)
         if isinstance(value, bool):
             value = "true" if value else "false"
-        row[position.get(value, size - 1)] = 1.0
-        return row
+        row[position.get(value, other)] = 1.0
 
     return block
 
 
-def _bucketised(feature: BucketisedFeature) -> _Block:
-    source, edges, size = feature.source, feature.edges, len(feature.edges) + 2
+def _bucketised(feature: BucketisedFeature, at: int) -> _Block:
+    source, edges, missing = feature.source, feature.edges, at + len(feature.edges) + 1
 
-    def block(facts: Facts, now: datetime) -> list[float]:
-        row = [0.0] * size
-        number = _number(facts.get(source), now)
-        row[size - 1 if number is None else bisect_right(edges, number)] = 1.0
-        return row
+    def block(row: list[float], facts: Facts, now: datetime) -> None:
+        number = facts.get(source)
+        if type(number) is not float and (number := _number(number, now)) is None:
+            row[missing] = 1.0
+        else:
+            row[at + bisect_right(edges, number)] = 1.0
+
+    return block
+
+
+def _cross(left: _Block, lefts: int, right: _Block, rights: int, at: int) -> _Block:
+    def block(row: list[float], facts: Facts, now: datetime) -> None:
+        of_left, of_right = [0.0] * lefts, [0.0] * rights
+        left(of_left, facts, now)
+        right(of_right, facts, now)
+        row[at : at + lefts * rights] = [a * b for a in of_left for b in of_right]
 
     return block
 

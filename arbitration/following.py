@@ -107,12 +107,15 @@ class _Follower:
         self._more: list[Chances] = []
 
     def choose(
-        self, draw: int, fields: Sequence[Field], pools: Sequence[Indices], chances: Floats
+        self, draw: float, fields: Sequence[Field], pools: Sequence[Indices], chances: Floats
     ) -> int | None:
         """Picks what was picked, and notes how likely that is here."""
         if self._lost:
             return None
-        number = self._number(fields[0]) if draw or not self._joint else 0 if self._logged else None
+        if self._joint:  # the channel is chosen first, with what was logged first
+            self._joint, number = False, 0 if self._logged else None
+        else:
+            number = self._number(fields[0])
         possible = dict(zip(_names(fields, pools), chances.tolist(), strict=True))
         if number is None:
             self._more.append(possible)

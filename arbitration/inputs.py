@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from arbitration.facts import Facts, from_json, rfc3339, to_json
+from arbitration.facts import Facts, from_json, plain, rfc3339
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +50,13 @@ class Inputs:
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON that can be read back without a catalog."""
-        plain: dict[str, Any] = {
+        written: dict[str, Any] = {
             "decision_id": self.decision_id,
             "now": rfc3339(self.now),
             "customer_id": self.customer_id,
             "channels": list(self.channels),
             "placements": [list(placement) for placement in self.placements],
-            "facts": {name: to_json(value) for name, value in self.facts.items()},
+            "facts": plain(self.facts),
             "consents": dict(self.consents),
             "objects": self.objects,
             "stops": [list(stop) for stop in self.stops],
@@ -70,8 +70,8 @@ class Inputs:
             "given": list(self.given),
         }
         if self.halts:
-            plain["halts"] = [list(halt) for halt in self.halts]
-        return plain
+            written["halts"] = [list(halt) for halt in self.halts]
+        return written
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Inputs:

@@ -1,9 +1,10 @@
-"""Rules in CEL, typed at publish, evaluated for all candidates of one customer in one call.
+"""Rules in CEL, typed at publish, and what they come to: the reference for all that is faster.
 
 Facts are declared as dotted variables (`customer.nps`), so the reference runtime (the official C++
 implementation) refuses a misspelled name or a wrong type when the rule is compiled, and turns a
 missing value into an error value when it is evaluated. Equal expressions are one program: a catalog
-of a thousand actions has few distinct clauses, and each is evaluated at most once per decision.
+of a thousand actions has few distinct clauses. A decision asks `arbitration.index` which of them hold; the
+runtime evaluates those that could not be tabulated, and all when a decision is explained.
 
 `has(customer.x)` asks whether a fact is known. The runtime's own `has` works on messages only, so it
 is rewritten, at the same length to keep error columns true, to a bool variable bound per decision.
@@ -23,7 +24,7 @@ import numpy.typing as npt
 from cel_expr_python import cel
 from cel_expr_python.ext import ext_math, ext_strings
 
-from arbitration.facts import Declared, Facts
+from arbitration.facts import Declared, Facts, personal
 
 if TYPE_CHECKING:
     from arbitration.catalog.model import FactType
@@ -83,6 +84,11 @@ class Program:
     names: tuple[str, ...]
     expression: Any
 
+    @property
+    def personal(self) -> bool:
+        """Whether it names facts about the customer."""
+        return any(personal(name) for name in self.names if name != "now")
+
     def number(self, activation: Any) -> float | None:
         """The expression's number, or None where it came to an error or to no finite number."""
         result = self._result(activation)
@@ -118,13 +124,17 @@ class Language:
     def __init__(self, declared: Mapping[str, Declared], unknown: Iterable[str] = ()) -> None:
         """`unknown`: names of facts whose own declaration is broken; they take part as untyped, so
         that one broken declaration is not reported again by every rule that uses it."""
-        self._asked: set[str] = set()
+        self._asked: dict[str, str] = {}
         variables = {name: _CEL_TYPES[fact.type] for name, fact in declared.items()}
         untyped = {name: cel.Type.DYN for name in unknown if name not in variables}
         self._lenient = bool(untyped)
         variables |= untyped
         variables |= {f"has.{name}": cel.Type.BOOL for name in variables}
         variables["now"] = cel.Type.TIMESTAMP
+        self.types: Mapping[str, str] = {name: fact.type for name, fact in declared.items()} | {
+            "now": "timestamp"
+        }
+        """The type of every fact, and of `now`."""
         self._env = cel.NewEnv(variables=variables, extensions=[ext_strings.ExtStrings(), ext_math.ExtMath()])
 
     def compile(self, text: str, wanted: Wanted = "bool") -> Program | list[RuleProblem]:
@@ -141,16 +151,27 @@ class Language:
             named = {"number": "a number", "bool": "true or false", "strings": "a list of strings"}
             message = f"must come to {named.get(wanted, wanted)}, this is of type {kind.name().lower()}"
             return [RuleProblem(message)]
-        self._asked.update(re.sub(r"\s", "", match[4]) for match in _HAS.finditer(text) if match[1] is None)
+        for match in _HAS.finditer(text):
+            if match[1] is None:
+                name = re.sub(r"\s", "", match[4])
+                self._asked[name] = f"has.{name}"
         return Program(text, names(text), expression)
+
+    def part(self, text: str) -> Program:
+        """A part of a program of this language, `has.customer.x` standing for `has(customer.x)`."""
+        return Program(text, (), self._env.compile(text))
+
+    def constant(self, text: str) -> object | None:
+        """What an expression without facts comes to, or None where it came to an error."""
+        return Program(text, (), self._env.compile(text)).value(self._env.Activation({}))
 
     def activation(self, facts: Facts, now: datetime) -> Any:
         """The variables of one decision, bound once for all programs."""
         variables: dict[str, object] = {
             name: list(value) if isinstance(value, tuple) else value for name, value in facts.items()
         }
-        for name in self._asked:
-            variables[f"has.{name}"] = name in facts
+        for name, asked in self._asked.items():
+            variables[asked] = name in facts
         variables["now"] = now
         return self._env.Activation(variables)
 
@@ -178,6 +199,47 @@ class Rules:
             elif holds is None:
                 missing = any(name not in facts for name in program.names if name != "now")
                 status[clause] = Truth.MISSING if missing else Truth.ERROR
+        return status
+
+
+class Case:
+    """What is known of one customer at a moment, and what the rules come to. Each is evaluated at most once,
+    when it is first asked for, as are the variables bound.
+
+    `objects`: to profiling. Then nothing about the customer is known, and rules that name such facts count as
+    missing a value. Not even that a value is missing may count for them: `!has(customer.nps)` would.
+    """
+
+    __slots__ = ("_activation", "_holds", "facts", "now", "objects", "rules")
+
+    def __init__(self, rules: Rules, facts: Facts, now: datetime, objects: bool = False) -> None:
+        if objects:
+            facts = {name: value for name, value in facts.items() if not personal(name)}
+        self.rules, self.facts, self.now, self.objects = rules, facts, now, objects
+        self._activation: Any = None
+        self._holds: dict[int, bool] = {}
+
+    @property
+    def activation(self) -> Any:
+        """The variables, for programs of the catalog."""
+        if self._activation is None:
+            self._activation = self.rules.language.activation(self.facts, self.now)
+        return self._activation
+
+    def holds(self, clause: int) -> bool:
+        """Whether a clause is true for a customer who does not object."""
+        if (known := self._holds.get(clause)) is not None:
+            return known
+        found = self._holds[clause] = self.rules.programs[clause].truth(self.activation) is True
+        return found
+
+    def status(self, clauses: Sequence[int]) -> Status:
+        """The `Truth` of each of `clauses`, as `Rules.evaluate` gives it."""
+        status = self.rules.evaluate(self.facts, self.activation, clauses)
+        if self.objects:
+            status[[number for number, each in enumerate(self.rules.programs) if each.personal]] = (
+                Truth.MISSING
+            )
         return status
 
 

@@ -9,22 +9,19 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from arbitration.catalog.compile import Candidates, CompiledCatalog, Ints
-from arbitration.catalog.scalars import LARGEST
+from arbitration.catalog.arrays import Ints
+from arbitration.catalog.compile import Candidates
 from arbitration.contact import ALL
 from arbitration.inputs import Inputs
-from arbitration.rules import Status, Truth
+from arbitration.rules import Case, Status, Truth
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
-
-
-_PLENTY = 2**62
 
 
 class Stage(StrEnum):
@@ -85,19 +82,35 @@ _EMPTIED_BY = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Screening:
-    """`passes` bool (stages, K): whether each arm passes each stage; `alive` (K,): passes all.
+    """`alive` bool (K,): the arms that pass every stage. `value`, `context_weight` float64 (K,): the factors
+    of the priority that depend on the customer; value is nan where it could not be worked out. Both may be
+    shared with other decisions. The rest is worked out when it is asked for."""
 
-    `status`: the truth of each clause evaluated. `value`, `context_weight` float64 (K,): the factors of
-    the priority that depend on the customer; value is nan where it could not be worked out.
-    """
-
-    passes: Bools
+    inputs: Inputs
+    candidates: Candidates
+    case: Case
     alive: Bools
-    status: Status
     value: Floats
     context_weight: Floats
+
+    @cached_property
+    def status(self) -> Status:
+        """The truth of each clause that the candidates need, as the reference runtime has it."""
+        return self.case.status(self.candidates.needed)
+
+    @cached_property
+    def passes(self) -> Bools:
+        """Whether each arm passes each stage; bool (stages, K)."""
+        inputs, candidates = self.inputs, self.candidates
+        passes = np.ones((len(STAGES), len(candidates)), dtype=np.bool_)
+        for stage, clauses in zip(_OF_RULES, candidates.clauses, strict=True):
+            np.equal(self.status[clauses], Truth.TRUE).all(axis=1, out=passes[_ROW[stage]])
+        for stage, remove in _REMOVING:
+            remove(inputs, candidates, passes[_ROW[stage]])
+        np.isfinite(self.value, out=passes[_ROW[Stage.VALUE]])
+        return passes
 
     def emptied_by(self) -> NoAction:
         """The reason for there being no arm left. To be asked only then."""
@@ -113,50 +126,97 @@ class Screening:
         return bool((others & ~self.alive).any())
 
 
-def screen(
-    inputs: Inputs, catalog: CompiledCatalog, candidates: Candidates, activation: Any, status: Status
-) -> Screening:
-    """Applies every stage to the candidates of one placement. `status`: the truth of (at least) the
-    clauses they need, as `Rules.evaluate` gives it."""
+def screen(inputs: Inputs, candidates: Candidates, case: Case) -> Screening:
+    """Applies every stage to the candidates of one placement. `case`: the customer, of the same catalog."""
     count = len(candidates)
-    passes = np.ones((len(STAGES), count), dtype=np.bool_)
-    if inputs.halts:
-        np.logical_not(halted(candidates, inputs.halts), out=passes[_ROW[Stage.HALT]])
-    for stage, clauses in zip(_OF_RULES, candidates.clauses, strict=True):
-        np.equal(status[clauses], Truth.TRUE).all(axis=1, out=passes[_ROW[stage]])
-    now = inputs.now.timestamp()
-    np.logical_and(candidates.valid_from <= now, now < candidates.valid_to, out=passes[_ROW[Stage.VALIDITY]])
-    for scope, target in inputs.stops:
-        passes[_ROW[Stage.STOP]] &= ~stopped(candidates, scope, target)
-    for policy, targets in inputs.holds.items():
-        if policy in candidates.held:
-            passes[_ROW[Stage.CONTACT]] &= ~(
-                candidates.held[policy].covered & counted(candidates, policy, targets)
-            )
-    if candidates.channel.id in inputs.quiet:
-        passes[_ROW[Stage.QUIET_HOURS]] = candidates.disturbs
-    for purpose, needed in candidates.purposes:
-        if inputs.consents.get(purpose) != "given":
-            passes[_ROW[Stage.CONSENT]] &= ~needed
-    if inputs.budgets is None:
-        np.equal(candidates.takes, 0, out=passes[_ROW[Stage.BUDGET]])  # what could not be read may be spent
-    elif inputs.budgets:
-        left = np.full(len(candidates.action_numbers), _PLENTY)
-        for action, rest in inputs.budgets.items():
-            left[candidates.action_numbers[action]] = rest
-        np.less_equal(candidates.takes, left[candidates.action], out=passes[_ROW[Stage.BUDGET]])
-    for control, covered in candidates.controls:
-        if control.behaviour == "no_action" and inputs.controls.get(control.id):
-            passes[_ROW[Stage.CONTROL]] &= ~covered
+    holding = candidates.index.holding(case)
+    alive = candidates.index.unpacked(holding)[:count]
+    for _, remove in _REMOVING:
+        remove(inputs, candidates, alive)
     if inputs.objects:
         # What would be earned, and what situation it is, must not count: each arm is as good.
-        value = context_weight = np.ones(count)
+        value = context_weight = candidates.neutral
     else:
-        value = _values(catalog, candidates, activation)
-        context_weight = _context_weights(candidates, status)
-    np.isfinite(value, out=passes[_ROW[Stage.VALUE]])
-    alive = np.logical_and.reduce(passes, axis=0)
-    return Screening(passes, alive, status, value, context_weight)
+        value = candidates.worth.of(case)
+        context_weight = _context_weights(candidates, holding >> count)
+        alive &= np.isfinite(value)
+    return Screening(inputs, candidates, case, alive, value, context_weight)
+
+
+# Each takes the arms that do not pass a stage out of `left`, and costs nothing where it removes nothing.
+
+
+def _halts(inputs: Inputs, candidates: Candidates, left: Bools) -> None:
+    if inputs.halts:
+        _without(left, halted(candidates, inputs.halts))
+
+
+def _validity(inputs: Inputs, candidates: Candidates, left: Bools) -> None:
+    now = inputs.now.timestamp()
+    begun, ending = candidates.all_valid
+    if not begun <= now < ending:
+        left &= candidates.valid_from <= now
+        left &= now < candidates.valid_to
+
+
+def _stops(inputs: Inputs, candidates: Candidates, left: Bools) -> None:
+    for stop in inputs.stops:
+        if (rows := candidates.under.get(stop)) is not None:
+            left[rows] = False
+
+
+def _holds(inputs: Inputs, candidates: Candidates, left: Bools) -> None:
+    for policy, targets in inputs.holds.items():
+        if (held := candidates.held.get(policy)) is None:
+            continue
+        if ALL in targets:
+            _without(left, held.covered)
+            continue
+        found = [held.under[target] for target in targets if target in held.under]
+        if found:
+            left[found[0] if len(found) == 1 else np.concatenate(found)] = False
+
+
+def _quiet(inputs: Inputs, candidates: Candidates, left: Bools) -> None:
+    if candidates.channel.id in inputs.quiet:
+        left &= candidates.disturbs
+
+
+def _consents(inputs: Inputs, candidates: Candidates, left: Bools) -> None:
+    for purpose, needed in candidates.purposes:
+        if inputs.consents.get(purpose) != "given":
+            _without(left, needed)
+
+
+def _budgets(inputs: Inputs, candidates: Candidates, left: Bools) -> None:
+    if inputs.budgets is None:
+        left &= candidates.takes == 0  # what could not be read may be spent
+        return
+    for action, rest in inputs.budgets.items():
+        if (rows := candidates.under.get(("action", action))) is not None:
+            left[rows] &= candidates.takes[rows] <= rest
+
+
+def _controls(inputs: Inputs, candidates: Candidates, left: Bools) -> None:
+    for control, covered in candidates.controls:
+        if control.behaviour == "no_action" and inputs.controls.get(control.id):
+            _without(left, covered)
+
+
+_REMOVING = (
+    (Stage.HALT, _halts),
+    (Stage.VALIDITY, _validity),
+    (Stage.STOP, _stops),
+    (Stage.CONTACT, _holds),
+    (Stage.QUIET_HOURS, _quiet),
+    (Stage.CONSENT, _consents),
+    (Stage.BUDGET, _budgets),
+    (Stage.CONTROL, _controls),
+)
+
+
+def _without(left: Bools, removed: Bools) -> None:
+    np.greater(left, removed, out=left)
 
 
 def halted(candidates: Candidates, halts: Collection[tuple[str, str]]) -> Bools:
@@ -201,21 +261,13 @@ def counted(candidates: Candidates, policy: str, targets: Collection[str]) -> Bo
     return found
 
 
-def _values(catalog: CompiledCatalog, candidates: Candidates, activation: Any) -> Floats:
-    value = candidates.value
-    if candidates.value_programs:
-        value = value.copy()
-        for program, rows in candidates.value_programs:
-            number = catalog.values[program].number(activation)
-            value[rows] = np.nan if number is None else number
-    net: Floats = value - candidates.cost
-    # Less than nothing is no reason to show an action, and more than everything is a mistake.
-    net[~((net >= 0) & (value <= LARGEST))] = np.nan
-    return net
-
-
-def _context_weights(candidates: Candidates, status: Status) -> Floats:
+def _context_weights(candidates: Candidates, holding: int) -> Floats:
+    """The product of the weights whose conditions hold (by bit); in the order of the catalog."""
     # A weight whose condition cannot be known stays neutral: it prefers, it does not permit.
-    holds = status[candidates.weight_clauses] == Truth.TRUE
-    weight: Floats = candidates.weights[holds].prod(axis=0)
+    weight = candidates.neutral
+    while holding:
+        lowest = holding & -holding
+        each = candidates.weights[lowest.bit_length() - 1]
+        weight = each if weight is candidates.neutral else weight * each
+        holding ^= lowest
     return weight

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,24 +16,36 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from arbitration.catalog.arrays import (
+    Bools,
+    Floats,
+    Ints,
+    Positions,
+    floats,
+    frozen,
+    ints,
+    mask,
+    positions,
+    rectangle,
+)  # fmt: skip
 from arbitration.catalog.learning import Policy, Thompson
 from arbitration.catalog.limits import QUIET_HOURS, Budget, ControlGroup, Level
 from arbitration.catalog.model import Action, Catalog, Channel, Group, Placement, Rule, Treatment
 from arbitration.catalog.problems import Source
+from arbitration.catalog.programs import Programs
 from arbitration.catalog.provenance import Call, calls
 from arbitration.catalog.scalars import moment, ticks
 from arbitration.catalog.validate import check
 from arbitration.contact import Limits, limits_of, selected
 from arbitration.derived import Derivations, derivations
 from arbitration.errors import CatalogError
-from arbitration.facts import Declared, declarations, personal
+from arbitration.facts import Declared, declarations
 from arbitration.features import Encoder
+from arbitration.index import Index
 from arbitration.rules import Language, Program, Rules
+from arbitration.worth import Worth, worth_of
 
-Ints = npt.NDArray[np.int32]
 Longs = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 STAGES = ("eligibility", "applicability", "suitability")
 DEFAULT_POLICY = Thompson(id="default", strategy="thompson")
@@ -54,12 +66,14 @@ class Arm:
 class Held:
     """The arms a contact policy may hold back. `target`: what it counts all of a placement's arms under; None
     where each is counted under its group, action or treatment. `covered` bool (K,); `exempt` bool (K,): would
-    be covered, but is left alone."""
+    be covered, but is left alone. `under`: the positions of the covered arms, by what they are counted
+    under."""
 
     level: Level
     target: str | None
     covered: Bools
     exempt: Bools
+    under: Mapping[str, Positions]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +92,10 @@ class Candidates:
     budget, in times or ticks of money; 0 without one. `budgets`: those of the actions here; each with what
     its arms here may take of it, ascending. `held`: by contact policy. `disturbs` bool (K,): it pays no heed
     to quiet hours. `controls`: (control group, bool (K,) of the arms it covers), in the catalog's order.
+    `index`: the clauses of each arm, then those of each context weight. `worth`: the values less the costs.
+    `all_valid`: from when until when all arms are. `under`: the positions of the arms of each (scope, id),
+    scope `action` or `group`. `neutral` float64 (K,): ones. `tiered`: there is more than one tier.
+    `together`: the most arms that cannot be shown any more once one arm is.
     """
 
     placement: Placement
@@ -107,6 +125,13 @@ class Candidates:
     held: Mapping[str, Held]
     disturbs: Bools
     controls: tuple[tuple[ControlGroup, Bools], ...]
+    index: Index
+    worth: Worth
+    all_valid: tuple[float, float]
+    under: Mapping[tuple[str, str], Positions]
+    neutral: Floats
+    tiered: bool
+    together: int
 
     def __len__(self) -> int:
         return len(self.arms)
@@ -134,15 +159,6 @@ class CompiledCatalog:
     def arm_ids(self) -> tuple[str, ...]:
         """Treatment ids in arm order."""
         return tuple(arm.treatment.id for arm in self.arms)
-
-    @cached_property
-    def personal_clauses(self) -> list[int]:
-        """The clauses that name facts about the customer."""
-        return [
-            number
-            for number, program in enumerate(self.rules.programs)
-            if any(personal(name) for name in program.names if name != "now")
-        ]
 
     @cached_property
     def objectionable(self) -> tuple[str, ...]:
@@ -185,7 +201,7 @@ def compile_document(document: Mapping[str, object], published_as: str | None = 
 def compile_catalog(catalog: Catalog, published_as: str | None = None) -> CompiledCatalog:
     """Compiles a catalog that `arbitration.catalog.validate.check` has passed."""
     declared = declarations(catalog)
-    programs = _Programs(Language(declared))
+    programs = Programs(Language(declared))
     policies = {policy.id: policy for policy in catalog.policies or (DEFAULT_POLICY,)}
     groups = {group.id: group for group in catalog.groups}
     channels = {channel.id: channel for channel in catalog.channels}
@@ -221,35 +237,9 @@ def compile_catalog(catalog: Catalog, published_as: str | None = None) -> Compil
     )
 
 
-class _Programs:
-    """Each distinct expression compiled once, numbered in order of first use."""
-
-    def __init__(self, language: Language) -> None:
-        self.language = language
-        self.clauses: dict[str, Program] = {}
-        self.values: dict[str, Program] = {}
-        self._numbers: dict[tuple[bool, str], int] = {}
-
-    def clause(self, text: str) -> int:
-        return self._number(self.clauses, text.strip(), number=False)
-
-    def value(self, text: str) -> int:
-        return self._number(self.values, text.strip(), number=True)
-
-    def _number(self, known: dict[str, Program], text: str, *, number: bool) -> int:
-        if text not in known:
-            program = self.language.compile(text, "number" if number else "bool")
-            assert isinstance(program, Program), program
-            known[text] = program
-        return self._numbers.setdefault((number, text), len(known) - 1)
-
-
-_ALWAYS_TRUE = -1  # the last entry of a status array
-
-
 def _index(
     catalog: Catalog,
-    programs: _Programs,
+    programs: Programs,
     placement: Placement,
     channel: Channel,
     policy: Policy,
@@ -262,11 +252,24 @@ def _index(
         for item in catalog.context_weights
         if (covered := _covered(item, arms)).any()
     ]
-    needed = {clause for stage in rows for row in stage for clause in row} | {
-        clause for clause, _ in weightings
-    }
+    lists = [{clause for stage in rows for clause in stage[arm]} for arm in range(len(arms))]
+    lists += [{clause} for clause, _ in weightings]
+    value = floats([np.nan if isinstance(v := arm.action.value, str) else v for arm in arms])
+    cost = floats([arm.treatment.cost for arm in arms])
+    value_programs = tuple(
+        (programs.value(text), np.array([arm.action.value == text for arm in arms], dtype=np.bool_))
+        for text in dict.fromkeys(arm.action.value for arm in arms)
+        if isinstance(text, str)
+    )
+    compiled = tuple(programs.values.values())
+    valid_from = floats([_epoch(arm.action.valid.from_, -np.inf) for arm in arms])
+    valid_to = floats([_epoch(arm.action.valid.to, np.inf, end=True) for arm in arms])
     groups = {group.id: number for number, group in enumerate(catalog.groups)}
     actions = {action.id: number for number, action in enumerate(catalog.actions)}
+    tiers = [arm.group.tier if arm.action.tier is None else arm.action.tier for arm in arms]
+    by_action = positions([("action", arm.action.id) for arm in arms])
+    by_group = positions([("group", arm.group.id) for arm in arms])
+    alike = by_action if placement.max_per_group is None else by_group
     purposes = sorted({p for arm in arms for p in (arm.group.consent, channel.consent) if p is not None})
     return Candidates(
         placement=placement,
@@ -274,31 +277,27 @@ def _index(
         policy=policy,
         first=first,
         arms=tuple(arms),
-        clauses=tuple(_rectangle(stage) for stage in rows),
-        needed=tuple(sorted(needed)),
-        valid_from=_floats([_epoch(arm.action.valid.from_, -np.inf) for arm in arms]),
-        valid_to=_floats([_epoch(arm.action.valid.to, np.inf, end=True) for arm in arms]),
-        tier=_ints([arm.group.tier if arm.action.tier is None else arm.action.tier for arm in arms]),
-        group=_ints([groups[arm.group.id] for arm in arms]),
-        action=_ints([actions[arm.action.id] for arm in arms]),
-        lever=_floats([arm.action.lever for arm in arms]),
-        value=_floats([np.nan if isinstance(v := arm.action.value, str) else v for arm in arms]),
-        value_programs=tuple(
-            (programs.value(text), np.array([arm.action.value == text for arm in arms], dtype=np.bool_))
-            for text in dict.fromkeys(arm.action.value for arm in arms)
-            if isinstance(text, str)
-        ),
+        clauses=tuple(rectangle(stage) for stage in rows),
+        needed=tuple(sorted(set().union(*lists))),
+        valid_from=valid_from,
+        valid_to=valid_to,
+        tier=ints(tiers),
+        group=ints([groups[arm.group.id] for arm in arms]),
+        action=ints([actions[arm.action.id] for arm in arms]),
+        lever=floats([arm.action.lever for arm in arms]),
+        value=value,
+        value_programs=value_programs,
         group_numbers=groups,
         action_numbers=actions,
         treatment_numbers={arm.treatment.id: number for number, arm in enumerate(arms)},
-        weight_clauses=_ints([clause for clause, _ in weightings]),
-        weights=_frozen(np.array([row for _, row in weightings]).reshape(len(weightings), len(arms))),
+        weight_clauses=ints([clause for clause, _ in weightings]),
+        weights=frozen(np.array([row for _, row in weightings]).reshape(len(weightings), len(arms))),
         purposes=tuple(
             (p, np.array([p in (arm.group.consent, channel.consent) for arm in arms], dtype=np.bool_))
             for p in purposes
         ),
-        cost=_floats([arm.treatment.cost for arm in arms]),
-        takes=_frozen(np.array([taken(arm) for arm in arms], dtype=np.int64)),
+        cost=cost,
+        takes=frozen(np.array([taken(arm) for arm in arms], dtype=np.int64)),
         budgets={
             arm.action.id: (
                 arm.action.budget,
@@ -308,12 +307,24 @@ def _index(
             if arm.action.budget is not None
         },
         held=_held(catalog, channel, arms),
-        disturbs=_mask(QUIET_HOURS in arm.action.exempt for arm in arms),
+        disturbs=mask(QUIET_HOURS in arm.action.exempt for arm in arms),
         controls=tuple(
             (control, covered)
             for control in catalog.control_groups
-            if (covered := _mask(_controlled(control, arm) for arm in arms)).any()
+            if (covered := mask(_controlled(control, arm) for arm in arms)).any()
         ),
+        index=programs.index(lists),
+        worth=worth_of(
+            value,
+            cost,
+            [(compiled[number], covered) for number, covered in value_programs],
+            programs.language.types,
+        ),
+        all_valid=(max(valid_from, default=-np.inf), min(valid_to, default=np.inf)),
+        under=by_action | by_group,
+        neutral=floats([1.0] * len(arms)),
+        tiered=len(set(tiers)) > 1,
+        together=max(map(len, alike.values()), default=0),
     )
 
 
@@ -329,11 +340,13 @@ def _held(catalog: Catalog, channel: Channel, arms: list[Arm]) -> dict[str, Held
     for policy in catalog.contact_policies:
         chosen = policy.holds or policy.of
         direction = channel.direction
-        covered = _mask(selected(chosen, direction, channel.id, arm.group.id, arm.action.id) for arm in arms)
-        exempt = covered & _mask(policy.id in arm.action.exempt for arm in arms)
+        covered = mask(selected(chosen, direction, channel.id, arm.group.id, arm.action.id) for arm in arms)
+        exempt = covered & mask(policy.id in arm.action.exempt for arm in arms)
         target = {"customer": "", "direction": direction, "channel": channel.id}.get(policy.per)
         if covered.any():
-            found[policy.id] = Held(policy.per, target, covered & ~exempt, exempt)
+            held = covered & ~exempt
+            counted = [getattr(arm, policy.per).id if target is None else target for arm in arms]
+            found[policy.id] = Held(policy.per, target, held, exempt, positions(counted, held))
     return found
 
 
@@ -345,7 +358,7 @@ def _controlled(control: ControlGroup, arm: Arm) -> bool:
     )
 
 
-def _clauses(programs: _Programs, action: Action, stage: str) -> list[int]:
+def _clauses(programs: Programs, action: Action, stage: str) -> list[int]:
     clauses = getattr(action, stage)
     return [programs.clause(clause.rule if isinstance(clause, Rule) else clause) for clause in clauses]
 
@@ -362,29 +375,5 @@ def _covered(item: Any, arms: list[Arm]) -> Bools:
     )
 
 
-def _mask(flags: Iterable[bool]) -> Bools:
-    return _frozen(np.fromiter(flags, dtype=np.bool_))
-
-
 def _epoch(text: str | None, open_end: float, *, end: bool = False) -> float:
     return open_end if text is None else moment(text, end_of_day=end).timestamp()
-
-
-def _rectangle(rows: list[list[int]]) -> Ints:
-    table = np.full((len(rows), max(map(len, rows), default=0)), _ALWAYS_TRUE, dtype=np.int32)
-    for number, row in enumerate(rows):
-        table[number, : len(row)] = row
-    return _frozen(table)
-
-
-def _floats(values: list[float]) -> Floats:
-    return _frozen(np.array(values, dtype=np.float64))
-
-
-def _ints(values: list[int]) -> Ints:
-    return _frozen(np.array(values, dtype=np.int32))
-
-
-def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    array.setflags(write=False)
-    return array

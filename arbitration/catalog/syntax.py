@@ -7,6 +7,7 @@ the fields there. Macros are expanded: `all`, `exists`, `map` and their like are
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _CONTENT = 2  # of google.protobuf.Any
 _EXPRESSION, _SOURCE, _POSITIONS = 4, 5, 4
 _ID, _CONSTANT, _NAME, _SELECT, _CALL, _LIST, _MAP, _FOLD = 2, 3, 4, 5, 6, 7, 8, 9
-_STRING, _RAW = 6, 7
+_BOOL, _INT, _DOUBLE, _STRING = 2, 3, 5, 6
 
 
 class TooDeep(Exception):
@@ -25,10 +26,11 @@ class TooDeep(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """A literal; `text` where it is a string."""
+    """A literal; `text` where it is a string, `value` where it is a bool, an int, a double or a string."""
 
     at: int
     text: str | None
+    value: bool | int | float | str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +109,7 @@ def _node(raw: bytes, places: dict[int, int], depth: int) -> Node:
 
     match kind:
         case 3:
-            text = dict(_fields(content)).get(_STRING, dict(_fields(content)).get(_RAW))
-            return Constant(at, text.decode(errors="replace") if isinstance(text, bytes) else None)
+            return _constant(at, content)
         case 4:
             return Name(at, _one(content, 1).decode())
         case 5:
@@ -131,6 +132,17 @@ def _node(raw: bytes, places: dict[int, int], depth: int) -> Node:
             assert isinstance(result, bytes)
             return Fold(at, variable.decode(), over, result.decode(), begin, goes_on, step, outcome)
     return Constant(at, None)
+
+
+def _constant(at: int, content: bytes) -> Constant:
+    ((number, raw),) = _fields(content)
+    if isinstance(raw, int):
+        signed = raw - 2**64 if raw >= 2**63 else raw
+        return Constant(at, None, {_BOOL: bool(raw), _INT: signed}.get(number))
+    if number == _DOUBLE:
+        return Constant(at, None, struct.unpack("<d", raw)[0])
+    text = raw.decode(errors="replace")
+    return Constant(at, text, text if number == _STRING else None)
 
 
 def _one(raw: bytes, wanted: int) -> bytes:

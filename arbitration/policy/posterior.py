@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from arbitration.policy.state import State
 
 Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
 Kin = tuple[Hashable, ...]
 """The families of an arm, the nearest first."""
 
@@ -26,27 +28,50 @@ Kin = tuple[Hashable, ...]
 # (Popoviciu), so an arm is never believed before its own events speak.
 _PRIOR_VARIANCE = 0.25
 _PRIOR_WEIGHT = 1.0
+# Arms inverted at once: their matrices stay in the cache.
+_BLOCK = 32
 
 
 class Posterior:
-    """Posteriors of N arms over contexts of d columns.
-
-    `coefficients` A⁻¹b (N, d); `inverse` A⁻¹ (N, d(d+1)/2), the upper triangle with everything off the
-    diagonal doubled, so that xᵀA⁻¹x is one product with the upper triangle of x xᵀ; `noise` σ̂ (N,).
-    """
+    """Posteriors of N arms over contexts of d columns: A⁻¹b (N, d), A⁻¹ (N, d(d+1)/2), of which the upper
+    triangle is given, row by row, and σ̂ (N,)."""
 
     def __init__(self, coefficients: Floats, inverse: Floats, noise: Floats) -> None:
-        self.coefficients = coefficients
-        self.inverse = inverse
         self.noise = noise
-        self._upper = np.triu_indices(coefficients.shape[1])
+        size = coefficients.shape[1]
+        # Where in the triangle the entry (a, b) is: at `_rows[a] + b`.
+        self._rows = np.array([a * size - a * (a + 1) // 2 for a in range(size)], dtype=np.intp)
+        # Of each entry the numbers of all arms lie side by side: most of a context is 0 (one-hot columns),
+        # and only what meets the rest is read. What is off the diagonal counts twice.
+        self._coefficients = np.ascontiguousarray(coefficients.T)
+        self._inverse = np.ascontiguousarray(inverse.T)
+        self._inverse *= 2.0
+        self._inverse[self._rows + np.arange(size)] /= 2.0
 
     def score(self, x: Floats, first: int, stop: int) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the reward at x (d,) of arms first..stop: two float64 arrays."""
-        mean: Floats = self.coefficients[first:stop] @ x
-        upper_a, upper_b = self._upper
-        leverage = self.inverse[first:stop] @ (x[upper_a] * x[upper_b])
-        return mean, self.noise[first:stop] * np.sqrt(np.maximum(leverage, 0.0))
+        columns = x.nonzero()[0]
+        known = x.take(columns)
+        upper_a, upper_b = _upper(len(columns))
+        entries = self._rows.take(columns.take(upper_a))
+        entries += columns.take(upper_b)
+        products = known.take(upper_a)
+        products *= known.take(upper_b)
+        if stop - first == self.noise.size:
+            mean = known @ self._coefficients.take(columns, axis=0)
+            variance = products @ self._inverse.take(entries, axis=0)
+        else:
+            mean = known @ self._coefficients[columns, first:stop]
+            variance = products @ self._inverse[entries, first:stop]
+        np.maximum(variance, 0.0, out=variance)
+        sd = np.sqrt(variance, out=variance)
+        sd *= self.noise[first:stop]
+        return mean, sd
+
+
+@cache
+def _upper(size: int) -> tuple[Indices, Indices]:
+    return np.triu_indices(size)
 
 
 def posterior_of(
@@ -60,7 +85,6 @@ def posterior_of(
     of them in which others have learned is its kin. Where it is empty, no arm has any.
     """
     upper = np.triu_indices(size)
-    doubled = np.where(upper[0] == upper[1], 1.0, 2.0)
     prior_noise = math.sqrt(_PRIOR_VARIANCE) if policy.noise_sd is None else policy.noise_sd
     coefficients: Floats = np.zeros((len(arms), size))
     inverse = np.tile((np.eye(size) / policy.ridge)[upper], (len(arms), 1))
@@ -68,15 +92,16 @@ def posterior_of(
     if state is not None:
         own = sums_of(state, arms)
         outer, moment, brought = _warmed(own, kin, policy.warm_start)
-        here = np.flatnonzero(own[3] + brought)
-        full = _posterior_inverse(outer[here], size, policy.ridge)
-        coefficients[here] = np.einsum("nij,nj->ni", full, moment[here])
-        inverse[here] = full[:, upper[0], upper[1]]
+        known = np.flatnonzero(own[3] + brought)
+        for here in np.split(known, range(_BLOCK, len(known), _BLOCK)):
+            full = _posterior_inverse(outer[here], size, policy.ridge)
+            coefficients[here] = np.einsum("nij,nj->ni", full, moment[here])
+            inverse[here] = full[:, upper[0], upper[1]]
         if policy.noise_sd is None:
-            noise[here] = _noise(coefficients[here], moment[here], own[2][here], own[3][here])
+            noise[known] = _noise(coefficients[known], moment[known], own[2][known], own[3][known])
             warm = np.flatnonzero(brought)
             noise[warm] = _noise_of_warm(coefficients[warm], [part[warm] for part in own], policy.ridge)
-    return Posterior(coefficients, inverse * doubled, noise)
+    return Posterior(coefficients, inverse, noise)
 
 
 def sums_of(state: State, arms: Sequence[str]) -> tuple[Floats, Floats, Floats, Floats]:
@@ -111,26 +136,32 @@ def _warmed(
         _, family = np.unique([repr(name) for name in near], return_inverse=True)
         others = _totals(count, family)[family] - count
         # What was taken back again leaves rounding behind, not events.
-        brings = left & (others > 1e-6)
+        brings = np.flatnonzero(left & (others > 1e-6))
+        if not len(brings):
+            continue
         brought[brings] = np.minimum(warm_start, others[brings])
         share = (brought[brings] / others[brings])[:, None]
         for part, own in zip(warmed, (outer, moment), strict=True):
-            part[brings] += (_totals(own, family)[family] - own)[brings] * share
-        left &= ~brings
+            theirs = _totals(own, family)[family[brings]]
+            theirs -= own[brings]
+            theirs *= share
+            part[brings] += theirs
+        left[brings] = False
     return *warmed, brought
 
 
-def _totals(part: Floats, family: npt.NDArray[np.intp]) -> Floats:
-    totals = np.zeros((int(family.max(initial=-1)) + 1, *part.shape[1:]))
-    np.add.at(totals, family, part)
+def _totals(part: Floats, family: Indices) -> Floats:
+    """Per family, the sum over its arms; each family has some. (`np.add.at` takes several times as long.)"""
+    order = np.argsort(family, kind="stable")
+    begins = np.searchsorted(family[order], np.arange(int(family.max(initial=-1)) + 1))
+    totals: Floats = np.add.reduceat(part[order], begins) if len(begins) else part[:0]
     return totals
 
 
 def _posterior_inverse(outer: Floats, size: int, ridge: float) -> Floats:
-    upper = np.triu_indices(size)
-    full = np.zeros((len(outer), size, size))
-    full[:, upper[0], upper[1]] = outer
-    full[:, upper[1], upper[0]] = outer
+    place = np.zeros((size, size), dtype=np.intp)  # of each entry, in the upper triangle
+    place[np.triu_indices(size)] = np.arange(outer.shape[1])
+    full = outer[:, np.maximum(place, place.T)]
     full[:, np.arange(size), np.arange(size)] += ridge
     return np.linalg.inv(full).astype(np.float64, copy=False)
 

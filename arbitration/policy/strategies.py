@@ -21,14 +21,35 @@ from arbitration.catalog.learning import (
     SquareCB,
     Thompson,
 )
-from arbitration.policy.thompson import best_of_betas, best_of_normals
+from arbitration.policy.contest import Contest
+from arbitration.policy.thompson import best_of_betas
 
 Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
 
 
 def propensity(mean: Floats) -> Floats:
     """The posterior mean as a probability: a linear model may leave 0..1, a propensity does not."""
-    return np.clip(mean, 0.0, 1.0)
+    return np.minimum(np.maximum(mean, 0.0), 1.0)
+
+
+class Choosing:
+    """A policy's choice among n arms, asked slot after slot, each time without those taken before."""
+
+    def __init__(self, policy: Policy, mean: Floats, sd: Floats, weight: Floats, removed: int) -> None:
+        """As `selection_probabilities`. `removed`: at most so many arms will have been taken away when it is
+        last asked."""
+        self._policy = policy
+        self._beliefs = (mean, sd, weight)
+        self._contest = None
+        if isinstance(policy, Thompson):
+            self._contest = Contest(propensity(mean) * weight, policy.alpha * sd * weight, removed)
+
+    def chances(self, left: Indices) -> Floats:
+        """The selection probabilities of the arms left: positions, (k,), ascending; float64 (k,)."""
+        if self._contest is None:
+            return selection_probabilities(self._policy, *(part.take(left) for part in self._beliefs))
+        return _mixed(self._contest.chances(left), self._policy.floor)
 
 
 def selection_probabilities(policy: Policy, mean: Floats, sd: Floats, weight: Floats) -> Floats:
@@ -39,7 +60,7 @@ def selection_probabilities(policy: Policy, mean: Floats, sd: Floats, weight: Fl
     """
     match policy:
         case Thompson():
-            chosen = best_of_normals(propensity(mean) * weight, policy.alpha * sd * weight)
+            chosen = _best(propensity(mean) * weight, policy.alpha * sd * weight)
         case EpsilonGreedy():
             best = _shared(propensity(mean) * weight)
             chosen = (1 - policy.epsilon) * best + policy.epsilon / len(mean)
@@ -51,9 +72,19 @@ def selection_probabilities(policy: Policy, mean: Floats, sd: Floats, weight: Fl
             chosen = _shared(np.maximum(mean + policy.alpha * sd, 0.0) * weight)
         case Mabwiser():
             chosen = _of_mabwiser(policy.learning_policy, mean, sd, weight)
-    mixed: Floats = (1 - policy.floor) * chosen + policy.floor / len(mean)
-    mixed /= mixed.sum()
+    return _mixed(chosen, policy.floor)
+
+
+def _mixed(chosen: Floats, floor: float) -> Floats:
+    """With a part of `floor` shared out evenly."""
+    mixed: Floats = (1 - floor) * chosen
+    mixed += floor / len(chosen)
+    mixed /= np.add.reduce(mixed)
     return mixed
+
+
+def _best(mean: Floats, sd: Floats) -> Floats:
+    return Contest(mean, sd, 0).chances(np.arange(len(mean)))
 
 
 def _of_mabwiser(policy: mabwiser.LearningPolicy, mean: Floats, sd: Floats, weight: Floats) -> Floats:
@@ -81,7 +112,7 @@ def _of_mabwiser(policy: mabwiser.LearningPolicy, mean: Floats, sd: Floats, weig
         case mabwiser.UCB1() | mabwiser.LinUCB():
             return _shared(np.maximum(mean + policy.alpha * sd, 0.0) * weight)
         case mabwiser.LinTS():
-            return best_of_normals(priority, policy.alpha * sd * weight)
+            return _best(priority, policy.alpha * sd * weight)
 
 
 def _proportional(score: Floats) -> Floats:

@@ -223,6 +223,6 @@ def test_the_tree_is_what_was_written() -> None:
     assert (found.function, found.at) == ("_&&_", 31)
     assert isinstance(fold, Fold)
     assert (fold.variable, fold.over, fold.at) == ("x", Name(8, "customer.l"), 17)
-    assert less == Call(36, "_<_", (Constant(34, None), Name(46, "customer.n")))
+    assert less == Call(36, "_<_", (Constant(34, None, 1), Name(46, "customer.n")))
     assert isinstance(fold.step, Call)
-    assert Call(23, "_==_", (Name(21, "x"), Constant(26, "ä"))) in fold.step.given
+    assert Call(23, "_==_", (Name(21, "x"), Constant(26, "ä", "ä"))) in fold.step.given

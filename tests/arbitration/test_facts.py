@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from arbitration.errors import FactError
-from arbitration.facts import Declared, admit, from_json, to_json
+from arbitration.facts import Declared, admit, admitter, from_json, to_json
 
 BOUNDED = Declared("int", 0, 10)
 LISTED = Declared("string", values=frozenset({"a", "b"}))
@@ -51,6 +52,43 @@ def test_what_does_not_fit_is_refused_by_name(raw: object, declared: Declared) -
     with pytest.raises(FactError, match=r"^profile\.x: ") as caught:
         admit("profile.x", raw, declared)
     assert len(str(caught.value)) < 200
+
+
+_DECLARED = st.one_of(
+    st.builds(
+        Declared,
+        st.sampled_from(["int", "double"]),
+        st.sampled_from([None, 0.0, 2.5]),
+        st.sampled_from([None, 10, 1e30]),
+    ),
+    st.builds(
+        Declared,
+        st.sampled_from(["string", "strings"]),
+        values=st.sampled_from([None, frozenset({"a", "a\0", "\u00e9"})]),
+    ),
+    st.builds(Declared, st.sampled_from(["bool", "timestamp"]), pii=st.booleans()),
+)
+_RAW = st.sampled_from([
+    None, True, False, 0, 1, 3, -1, 10, 11, 2**63, 2**63 - 1, -(2**63) - 1, 0.0, 2.0, 2.5, 10.5, 1e308,
+    float("inf"), float("-inf"), float("nan"), "a", "b", "a\0", "\u00e9", "\ud800", "x" * 4096, "x" * 4097,
+    "2026-03-01T13:00:00+01:00", "2026-03-01", "0001-01-01T00:00:00+01:00", ["a"], ["b", "a"], ["a", 1], {},
+])  # fmt: skip
+
+
+@given(_RAW, _DECLARED)
+@example(float("inf"), Declared("double"))
+@example(11, Declared("int", 0, 10))
+@example("a\0", Declared("string", values=frozenset({"a\0"})))
+@example(True, Declared("int"))
+def test_what_is_admitted_again_and_again_is_admitted_alike(raw: object, declared: Declared) -> None:
+    def outcome(admits: Callable[[], object]) -> object:
+        try:
+            value = admits()
+        except FactError as error:
+            return str(error)
+        return type(value), value
+
+    assert outcome(lambda: admitter("f", declared)(raw)) == outcome(lambda: admit("f", raw, declared))
 
 
 @given(

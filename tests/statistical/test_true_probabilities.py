@@ -29,7 +29,7 @@ from scipy.stats import chi2, norm
 
 from arbitration import CompiledCatalog, Decision, Inputs, Snapshot, compile_document, decide, serve
 from arbitration.catalog.learning import Policy
-from arbitration.decide import Field, Slate, Slot, _draws, _fill
+from arbitration.decide import Field, Slate, Slot, _draw, _fill
 from arbitration.policy.state import State
 from arbitration.policy.strategies import selection_probabilities
 from arbitration.snapshot import fingerprint
@@ -208,7 +208,7 @@ def filled(decision_id: str, slate: Slate) -> tuple[Slot, ...]:
     inputs: Any = SimpleNamespace(decision_id=decision_id, objects=False, controls={})
     believed = (slate.mean, slate.sd, slate.lever, slate.weight)
     field = Field(slate.candidates, slate.policy, slate.apprentice, 3, slate.screening, *believed)
-    _fill(_draws(decision_id), inputs, field, 0, set())
+    _fill(_draw, inputs, field, 0, set())
     return tuple(field.slots)
 
 

@@ -44,9 +44,8 @@ def belief_of(policy: Mabwiser, arms: Sequence[str], size: int, state: State | N
         return Means(*estimates(learning, count, moment[:, 0], count.sum(keepdims=True)))
     upper = np.triu_indices(size)
     inverse: Floats = np.linalg.inv(precision(learning, outer, size)).astype(np.float64, copy=False)
-    doubled = np.where(upper[0] == upper[1], 1.0, 2.0)
     coefficients = np.einsum("nij,nj->ni", inverse, moment)
-    return Posterior(coefficients, inverse[:, upper[0], upper[1]] * doubled, np.ones(len(arms)))
+    return Posterior(coefficients, inverse[:, upper[0], upper[1]], np.ones(len(arms)))
 
 
 def estimates(policy: LearningPolicy, count: Floats, reward: Floats, trials: Floats) -> tuple[Floats, Floats]:

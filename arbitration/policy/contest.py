@@ -1,0 +1,149 @@
+"""Who is the greatest, asked again and again: of the same Normals, each time without those taken before.
+
+The slots of a slate are filled in turn, and each needs the probability of every arm left to be the best of
+them (`arbitration.policy.thompson` has the formula). The densities and distributions are the same in each
+integral, so they are worked out once, at nodes that do for all slots; a slot then costs one product of
+distributions and one matrix product. Whether the nodes do is seen each time: all probabilities have to add
+up to 1. Where they do not, the slot is integrated by itself, adaptively.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtr, ndtri
+
+from arbitration.policy.thompson import best_of_normals
+
+Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
+
+_Z = 6.0  # beyond ±6 deviations lies 1e-9 of a Normal
+_OFF = 2e-8  # how far from 1 the sum may be
+_FEW = 48
+_LEAST = 1e-300  # of what is divided by
+_NARROWEST = 1e-9
+_LOOKED_AT = 32
+_LOOK = np.linspace(0, 1, 33) ** 2
+# Of a panel, nodes and weights. The panels of few are laid with less care, and so have more.
+_OF_FEW = np.polynomial.legendre.leggauss(20)
+_OF_MANY = np.polynomial.legendre.leggauss(12)
+_ROOT_TAU = math.sqrt(2 * math.pi)
+# Between these levels of its distribution lies the greatest of all, and of those that may be left at the end.
+_OF_ALL = np.array([0.5, 0.99, 1 - 1e-9])
+_OF_LEFT = np.array([1e-9, 0.02, 0.5])
+# An arm is the greatest with less than Σ P(it lies above where F is `_LEVELS[c]`) · `_LEVELS[c + 1]`; each
+# term has to be less than 2e-10 for it to be left out. `_REACHES`: so many deviations that is.
+_LEVELS = np.array([1e-9, 1e-7, 1e-5, 1e-3, 1e-1])
+_REACHES = -ndtri(2e-10 / np.append(_LEVELS[1:], 1.0))[:, None]
+
+
+class Contest:
+    """Independent Normal(mean_i, sd_i²)."""
+
+    def __init__(self, mean: Floats, sd: Floats, removed: int) -> None:
+        """mean, sd: float64 (n,), n ≥ 1, finite, sd ≥ 0. `removed`: at most so many will have been taken away
+        when it is last asked."""
+        self._mean = mean
+        self._sd = sd
+        self._removed = min(removed, len(mean) - 1)
+        self._row: Indices | None = None  # of each arm among those worked out; -1: it cannot win
+        self._distribution: Floats | None = None
+        if len(mean) > 1:
+            self._work_out()
+
+    def chances(self, left: Indices) -> Floats:
+        """P(arm i is the greatest of those left). left: positions, (k,), k ≥ 1, ascending. Returns float64
+        (k,), summing to 1. Absolute error below 1e-6."""
+        if self._distribution is not None and len(left) >= len(self._mean) - self._removed:
+            among = left
+            if self._row is not None:
+                among = self._row.take(left)
+                inside = among >= 0
+                among = among.compress(inside)
+            distribution, hazard = self._distribution, self._hazard
+            if len(among) < len(distribution):
+                distribution, hazard = distribution.take(among, axis=0), hazard.take(among, axis=0)
+            greatest = np.multiply.reduce(distribution, axis=0)
+            greatest *= self._measure
+            shares: Floats = hazard @ greatest
+            total = float(np.add.reduce(shares))
+            if abs(total - 1.0) < _OFF:
+                shares /= total
+                if len(among) == len(left):
+                    return shares
+                spread = np.zeros(len(left))
+                spread[inside] = shares
+                return spread
+        return best_of_normals(self._mean.take(left), self._sd.take(left))
+
+    def _work_out(self) -> None:
+        mean, removed = self._mean, self._removed
+        # An exact number is a very narrow Normal.
+        scale = max(float(mean.max()), -float(mean.min()), float(self._sd.max()), 1e-290)
+        sd = np.maximum(self._sd, _NARROWEST * scale)
+        if len(mean) <= _FEW:
+            (of_panel, weights), edges = _OF_FEW, _edges_of_few(mean, sd, removed)
+        else:
+            of_panel, weights = _OF_MANY
+            edges, may_win = _edges_of_many(mean, sd, removed)
+            self._row = np.full(len(mean), -1)
+            self._row[may_win] = np.arange(len(may_win))
+            mean, sd = mean.take(may_win), sd.take(may_win)
+        half = (edges[1:] - edges[:-1])[:, None] * 0.5
+        nodes = (half * of_panel + (edges[:-1, None] + half)).ravel()
+        deviation = sd[:, None]
+        z = nodes - mean[:, None]
+        z /= deviation
+        distribution = ndtr(z)
+        np.maximum(distribution, _LEAST, out=distribution)
+        z *= z
+        z *= -0.5
+        np.exp(z, out=z)
+        z /= distribution
+        z /= deviation
+        self._distribution = distribution
+        self._hazard = z
+        self._measure = (half * (weights / _ROOT_TAU)).ravel()
+
+
+def _edges_of_few(mean: Floats, sd: Floats, removed: int) -> Floats:
+    """Ends of panels, ascending, that the greatest lies within, whichever are removed."""
+    least = mean - _Z * sd
+    ordered = np.sort(mean)
+    least.partition(len(least) - 1 - removed)
+    edges = {
+        float(least[len(least) - 1 - removed]),
+        float(ordered[len(ordered) - 1 - removed]),
+        float(ordered[-1]),
+        float((mean + 2 * sd).max()),
+        float((mean + _Z * sd).max()),
+    }
+    return np.array(sorted(edges))
+
+
+def _edges_of_many(mean: Floats, sd: Floats, removed: int) -> tuple[Floats, Indices]:
+    """The same of many, and who of them may be the greatest."""
+    count = len(mean)
+    margin = _Z * sd
+    # Those that may be great tell nearly as well as all where the greatest of all lies.
+    best = (mean + 2 * sd).argpartition(count - _LOOKED_AT - removed)[count - _LOOKED_AT - removed :]
+    some, spread = mean.take(best), sd.take(best)
+    least = some - margin.take(best)
+    least.partition(len(least) - 1 - removed)
+    low, high = float(least[len(least) - 1 - removed]), float((mean + margin).max())
+    x = _LOOK * (high - low)
+    x += low
+    below = x[:, None] - some
+    below /= spread
+    below = ndtr(below)
+    below.sort(axis=1)  # whichever are taken away, what is left lies no higher
+    of_left = np.multiply.reduce(below[:, removed:], axis=1)
+    of_all = of_left * np.multiply.reduce(below[:, :removed], axis=1)
+    levels = x.take(np.maximum(of_left.searchsorted(_LEVELS) - 1, 0))
+    may_win = (mean + _REACHES * sd >= levels[:, None]).any(axis=0).nonzero()[0]
+    begins = [max(at - 1, 0) for at in of_left.searchsorted(_OF_LEFT).tolist()]
+    ends = [min(at, len(x) - 1) for at in of_all.searchsorted(_OF_ALL).tolist()]
+    return x.take(sorted({*begins, *ends})), may_win

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
 LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --quiet
 
-.PHONY: demo test lint types unit long peers regret schemathesis audit lock contract clean
+.PHONY: demo test lint types unit long peers regret bench schemathesis audit lock contract clean
 
 demo: $(VENV)/runtime
 	$(BIN)/decision demo $(DEMO_ARGS)
@@ -31,8 +31,11 @@ long: $(VENV)/dev
 peers: $(VENV)/dev .venv-feast/ready .venv-mlserver/ready ## against the real Feast and MLServer
 	$(BIN)/pytest -m peers
 
-regret: .venv-bench/ready ## our default against MABWiser and Vowpal Wabbit
-	PYTHONPATH=. .venv-bench/bin/python -W ignore benchmarks/regret --write
+regret: $(VENV)/dev ## our default against MABWiser and Vowpal Wabbit
+	PYTHONPATH=. $(BIN)/python -W ignore benchmarks/regret --write
+
+bench: $(VENV)/dev ## how fast all of it is, beside its peers; wants a machine that does nothing else
+	$(BIN)/python -W ignore -m benchmarks.speed --write
 
 schemathesis: $(VENV)/dev .venv-schemathesis/ready ## over the whole OpenAPI document, some minutes
 	$(BIN)/python benchmarks/conformance.py --write
@@ -50,7 +53,6 @@ lock: ## pin again; the lock files carry hashes and no addresses
 	uv pip compile pyproject.toml --group build $(LOCK) -o requirements.lock
 	uv pip compile pyproject.toml --group build --extra otel $(LOCK) -o requirements-otel.lock
 	uv pip compile pyproject.toml --group dev $(LOCK) -o requirements-dev.lock
-	uv pip compile pyproject.toml --group bench $(LOCK) -o requirements-bench.lock
 	uv pip compile --group feast $(LOCK) -o requirements-feast.lock
 	uv pip compile --group mlserver $(LOCK) -o requirements-mlserver.lock
 	uv pip compile --group schemathesis $(LOCK) -o requirements-schemathesis.lock
@@ -76,4 +78,4 @@ $(VENV)/dev: requirements-dev.lock pyproject.toml | $(VENV)/bin/python
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-feast .venv-mlserver .venv-bench .venv-schemathesis .venv-audit .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-feast .venv-mlserver .venv-schemathesis .venv-audit .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -127,14 +127,19 @@ class Limit:
         direction = self.directions.get(channel, "")
         if not selected(self.policy.of, direction, channel, group, action):
             return None
-        return {
-            "customer": "",
-            "direction": direction,
-            "channel": channel,
-            "group": group,
-            "action": action,
-            "treatment": treatment,
-        }[self.policy.per]
+        match self.policy.per:
+            case "customer":
+                return ""
+            case "direction":
+                return direction
+            case "channel":
+                return channel
+            case "group":
+                return group
+            case "action":
+                return action
+            case "treatment":
+                return treatment
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +164,8 @@ class Limits:
     def beginnings(self, contact: Contact) -> dict[Key, int]:
         """Which counters begin anew because of what came back for a decision, and from when."""
         found: dict[Key, int] = {}
+        if not contact.outcomes:
+            return found
         for name, limit in self.limits.items():
             if limit.policy.unless is None:
                 continue
@@ -219,10 +226,11 @@ def limits_of(catalog: Catalog) -> Limits:
 
 def selected(selection: Selection, direction: str, channel: str, group: str, action: str) -> bool:
     """Whether an arm is among those selected."""
-    named = (selection.directions, selection.channels, selection.groups, selection.actions)
-    return all(
-        kind is None or value in kind
-        for kind, value in zip(named, (direction, channel, group, action), strict=True)
+    return (
+        (selection.directions is None or direction in selection.directions)
+        and (selection.channels is None or channel in selection.channels)
+        and (selection.groups is None or group in selection.groups)
+        and (selection.actions is None or action in selection.actions)
     )
 
 
@@ -261,7 +269,7 @@ def _entries(limit: Limit, contact: Contact) -> Iterator[tuple[str, Entry]]:
             waits = shown.state == "reserved"
             if target is not None and (waits or (event == "decision" and shown.state == "firm")):
                 yield target, Entry(contact.at, waits)
-    if event == "decision":
+    if event == "decision" or not contact.outcomes:
         return
     seen = set()
     for shown, outcome, at in _answers(contact):

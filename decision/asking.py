@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import orjson
 
 from arbitration.catalog.compile import CompiledCatalog
+from arbitration.catalog.model import Placement
 from arbitration.facts import Value
 from decision.errors import FieldError, Rejected
 from decision.messages import DecisionRequest, PlacementRequest
 from decision.profiles import given_facts
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: see `decision.deciding`
 class Request:
     """What a request asks for, once it fits the catalog: the channels to choose from, (placement, how many
     items at most), and the facts it states itself."""
@@ -41,10 +42,9 @@ def fit(request: DecisionRequest, catalog: CompiledCatalog) -> Request:
             errors.append(FieldError(field, "unknown_channel", f"there are the channels {known}"))
     if errors:
         raise _invalid(errors)
-    here = [placement for placement in catalog.model.placements if placement.channel in channels]
     wanted = request.placements
     if wanted is None:
-        wanted = [PlacementRequest(id=placement.id) for placement in here]
+        wanted = [PlacementRequest(id=placement.id) for placement in _placements(catalog, channels)]
     if not wanted:
         field = "channel" if request.channels is None else "channels"
         raise _invalid([FieldError(field, "no_placements", "there is no placement here")])
@@ -53,7 +53,7 @@ def fit(request: DecisionRequest, catalog: CompiledCatalog) -> Request:
     for number, asked in enumerate(wanted):
         candidates = catalog.candidates.get(asked.id)
         if candidates is None or candidates.channel.id not in channels:
-            named = ", ".join(p.id for p in here)
+            named = ", ".join(p.id for p in _placements(catalog, channels))
             message = f"the channel '{', '.join(channels)}' has the placements {named or '(none)'}"
             errors.append(FieldError(f"placements[{number}].id", "unknown_placement", message))
             continue
@@ -70,6 +70,10 @@ def fit(request: DecisionRequest, catalog: CompiledCatalog) -> Request:
     if errors:
         raise _invalid(errors)
     return Request(channels, tuple(placements), facts)
+
+
+def _placements(catalog: CompiledCatalog, channels: Collection[str]) -> list[Placement]:
+    return [placement for placement in catalog.model.placements if placement.channel in channels]
 
 
 def _invalid(errors: Sequence[FieldError]) -> Rejected:

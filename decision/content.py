@@ -18,13 +18,13 @@ from arbitration.catalog.compile import CompiledCatalog
 from arbitration.catalog.problems import Path, Problem, Source, caret
 from arbitration.facts import Declared
 from arbitration.inputs import Inputs
+from decision.filling import ROOTS, Filling, filling
 from decision.sandbox import ENVIRONMENTS, LONGEST
 
-_ROOTS = {"customer", "scores", "context"}
 # What a template may run into: the filters let more through than the engine's own errors.
 _FAILURES = (LiquidError, ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
-Template = str | BoundTemplate
+Template = str | Filling | BoundTemplate
 """A template, or the text itself where there is nothing to fill in."""
 
 
@@ -49,10 +49,14 @@ def parse_templates(catalog: CompiledCatalog) -> Templates:
 
 
 def _parsed(content: Mapping[str, str], kinds: Mapping[str, str]) -> dict[str, Template]:
-    return {
-        name: ENVIRONMENTS[kinds[name]].from_string(text) if "{{" in text or "{%" in text else text
-        for name, text in content.items()
-    }
+    return {name: _template(text, kinds[name]) for name, text in content.items()}
+
+
+def _template(text: str, kind: str) -> Template:
+    if "{{" not in text and "{%" not in text:
+        return text
+    template = ENVIRONMENTS[kind].from_string(text)
+    return filling(template) or template
 
 
 class Renderer:
@@ -71,16 +75,26 @@ class Renderer:
             if isinstance(template, str):
                 block[name] = template
                 continue
+            text = self._filled(template) if isinstance(template, Filling) else None
             try:
-                block[name] = template.render(**self._bound())
+                if text is None:
+                    engine = template.template if isinstance(template, Filling) else template
+                    text = engine.render(**self._bound())
             except _FAILURES:
-                block[name] = ""
+                text = ""
                 self.failed.append(f"content.{owner}.{name}:render_error")
+            block[name] = text
         return block
+
+    def _filled(self, template: Filling) -> str | None:
+        try:
+            return template.filled(self._inputs.facts)
+        except _FAILURES:  # the engine says whether it is one
+            return None
 
     def _bound(self) -> dict[str, Any]:
         if self._variables is None:
-            self._variables = {root: {} for root in _ROOTS}
+            self._variables = {root: {} for root in ROOTS}
             for name, value in self._inputs.facts.items():
                 root, _, field = name.partition(".")
                 self._variables[root][field] = list(value) if isinstance(value, tuple) else value
@@ -136,7 +150,7 @@ _SAMPLES |= {"timestamp": datetime(2026, 1, 1, tzinfo=UTC), "strings": ["Ten let
 def _works_too_much(template: BoundTemplate, declared: Mapping[str, Declared]) -> bool:
     """Whether it does so whatever is filled in. By what a customer may be called it may still: it then fails
     where it is rendered, and costs its text."""
-    variables: dict[str, Any] = {root: {} for root in _ROOTS}
+    variables: dict[str, Any] = {root: {} for root in ROOTS}
     for name, fact in declared.items():
         root, _, field = name.partition(".")
         variables[root][field] = _SAMPLES[fact.type]
@@ -154,7 +168,7 @@ def _unknown(
 ) -> str | None:
     if root == "now" and len(segments) == 1:
         return None
-    if root not in _ROOTS:
+    if root not in ROOTS:
         return f"unknown name '{root}': there are customer, scores, context and now"
     if len(segments) < 2 or not isinstance(segments[1], str):
         return f"'{root}' needs the name of a value: {root}.…"

@@ -6,7 +6,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from time import perf_counter
@@ -38,8 +39,9 @@ from decision.storage.port import (
     Situation,
     Store,
 )
-from decision.subjects import Subject, subject_of, within
+from decision.subjects import Subject, subject_of
 from decision.tracing import Stage, span, tell
+from decision.waiting import until
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +51,8 @@ _AT_ONCE = 64
 _ATTEMPTS = 10
 
 
-@dataclass(frozen=True, slots=True)
+# Made for every decision, and never changed: to have that checked would cost four times as much.
+@dataclass(slots=True)
 class _Prepared:
     """A request with everything gathered for it."""
 
@@ -62,9 +65,10 @@ class _Prepared:
     decision_id: str
     known: Gathered
     memberships: tuple[Membership, ...]
+    budgets: Mapping[str, BudgetPeriod]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Made:
     """A decision that is not committed yet. `attempts`: how often it was overtaken."""
 
@@ -102,10 +106,29 @@ class Deciding:
     async def decide(self, request: DecisionRequest) -> bytes:
         """The reply to one request, committed. Raises Rejected, and then nothing was; StoreUnavailable, and
         then it may have been."""
-        (result,) = await self.decide_all([request])
+        began = perf_counter()
+        about.set((None, None))
+        answered: _Made | None = None
+        try:
+            result, answered = await self._decide(request)
+        except NextBestActionError as error:
+            result = error
+        self._tell(perf_counter() - began, result, answered)
         if isinstance(result, NextBestActionError):
             raise result
         return result
+
+    async def _decide(self, request: DecisionRequest) -> tuple[bytes | NextBestActionError, _Made | None]:
+        """As `decide`; with what was made and committed now, if anything was."""
+        turn = await _guarded(self._prepare(request))
+        while isinstance(turn, _Made):
+            with self._stage("commit"):
+                (kept,) = await self._store.commit_decisions([turn.record])
+            if kept is not None:
+                mine = kept.decision_id == turn.record.decision_id
+                return _answer(turn.record, kept), turn if mine else None
+            turn = await _guarded(self._again(turn))
+        return turn, None
 
     async def decide_all(
         self, requests: Sequence[DecisionRequest | NextBestActionError]
@@ -119,9 +142,12 @@ class Deciding:
         try:
             results = await self._decide_all(requests, made)
         except NextBestActionError as error:
-            self._tell(began, [error] * len(requests), {})
+            for _ in requests:
+                self._tell(perf_counter() - began, error, None)
             raise
-        self._tell(began, results, made)
+        seconds = perf_counter() - began
+        for number, result in enumerate(results):
+            self._tell(seconds, result, made.get(number))
         return results
 
     async def _decide_all(
@@ -163,33 +189,24 @@ class Deciding:
 
         async def worker() -> None:
             for number, do in waiting:
-                results[number] = await _guarded(do)
-                if len(work) > 1:
-                    await asyncio.sleep(0)  # a long batch must not keep single requests waiting
+                results[number] = await _guarded(do())
+                await asyncio.sleep(0)  # a long batch must not keep single requests waiting
 
-        if len(work) == 1:
-            await worker()
+        await asyncio.gather(*(worker() for _ in range(min(_AT_ONCE, len(work)))))
+
+    def _tell(self, seconds: float, result: bytes | NextBestActionError, mine: _Made | None) -> None:
+        """Counts what came of a request, and logs it where that is wanted."""
+        came = "answered"
+        if mine is not None:
+            self._metrics.decided(mine.record.channel, mine.no_actions, mine.degraded)
         else:
-            await asyncio.gather(*(worker() for _ in range(min(_AT_ONCE, len(work)))))
+            came = result_of(result) if isinstance(result, NextBestActionError) else "repeated"
+            self._metrics.not_decided(came)
+        if access.isEnabledFor(logging.INFO):
+            _log(came, seconds, mine)
 
     def _stage(self, name: str) -> Stage:
         return Stage(name, self._metrics.stages[name])
-
-    def _tell(
-        self, began: float, results: Sequence[bytes | NextBestActionError], made: Mapping[int, _Made]
-    ) -> None:
-        """Counts what came of each request, and logs it where that is wanted."""
-        logged, seconds = access.isEnabledFor(logging.INFO), perf_counter() - began
-        for number, result in enumerate(results):
-            mine = made.get(number)
-            if mine is not None:
-                self._metrics.decided(mine.record.channel, mine.no_actions, mine.degraded)
-            came = "answered"
-            if mine is None:
-                came = result_of(result) if isinstance(result, NextBestActionError) else "repeated"
-                self._metrics.not_decided(came)
-            if logged:
-                _log(came, seconds, mine)
 
     async def _prepare(self, request: DecisionRequest | NextBestActionError) -> _Made | bytes:
         if isinstance(request, NextBestActionError):
@@ -205,16 +222,18 @@ class Deciding:
         catalog, now = serving.published.compiled, self._clock()
         content = content_hash(request) if request.request_id is not None else ""
         unfit: Rejected | None = None
-        budgets: tuple[BudgetPeriod, ...] = ()
+        budgets: Mapping[str, BudgetPeriod] = {}
         try:
             asked = fit(request, catalog)
-            budgets = tuple(budget_periods(catalog, asked.placement_ids, now).values())
+            budgets = budget_periods(catalog, asked.placement_ids, now)
         except Rejected as error:
             if request.request_id is None:
                 raise
             unfit = error
         with self._stage("resolve"):
-            subject, situation = await self._look(request, now, catalog.limits, budgets, budget.deadline)
+            subject, situation = await self._look(
+                request, now, catalog.limits, budgets.values(), budget.deadline
+            )
         # A retry is answered as before, even where the catalog has changed since, or who it is about
         # has become known.
         if situation is not None and situation.earlier is not None:
@@ -228,7 +247,9 @@ class Deciding:
         about.set((decision_id, request.request_id))
         tell(decision_id=decision_id)
         return self._make(
-            _Prepared(request, content, serving, asked, subject, now, decision_id, known, memberships)
+            _Prepared(
+                request, content, serving, asked, subject, now, decision_id, known, memberships, budgets
+            )
         )
 
     async def _again(self, made: _Made) -> _Made | bytes:
@@ -236,11 +257,10 @@ class Deciding:
         prepared, attempts = made.prepared, made.attempts + 1
         about.set((prepared.decision_id, prepared.request.request_id))
         self._metrics.made_again.inc()
-        catalog, asked = prepared.serving.published.compiled, prepared.asked
-        budgets = tuple(budget_periods(catalog, asked.placement_ids, prepared.now).values())
+        limits = prepared.serving.published.compiled.limits
         deadline = asyncio.get_running_loop().time() + self._timeout_ms / 1000
         subject, situation = await self._look(
-            prepared.request, prepared.now, catalog.limits, budgets, deadline
+            prepared.request, prepared.now, limits, prepared.budgets.values(), deadline
         )
         erased = situation is not None and prepared.known.life not in (0, situation.standing.life)
         mine = prepared.subject
@@ -269,11 +289,11 @@ class Deciding:
         asked_for = request.identity
         identity = None if asked_for is None else Identity(asked_for.type, asked_for.value)
         who = identity or cast("str", request.customer_id)
-        read = partial(self._store.situation, who, now, limits, budgets, request.request_id)
-        try:
-            found = await within(deadline, read)
-        except TimeoutError:
-            found = None
+        found: Situation | None = None
+        with suppress(TimeoutError):
+            found = await until(
+                deadline, self._store.situation(who, now, limits, budgets, request.request_id)
+            )
         return subject_of(who, found), found
 
     def _make(self, prepared: _Prepared) -> _Made:
@@ -288,6 +308,7 @@ class Deciding:
             prepared.memberships,
             known.facts,
             now,
+            prepared.budgets,
         )
         inputs = Inputs(
             decision_id=prepared.decision_id,
@@ -335,9 +356,9 @@ class Deciding:
         return _Made(prepared, record, no_actions, inputs.degraded)
 
 
-async def _guarded(do: Callable[[], Awaitable[Any]]) -> Any:
+async def _guarded(work: Awaitable[_Made | bytes]) -> _Made | bytes | NextBestActionError:
     try:
-        return await do()
+        return await work
     except NextBestActionError as error:
         return error
     except Exception as error:  # a fault of ours must not fail the neighbours either
@@ -360,7 +381,7 @@ def _claim(prepared: _Prepared, limits: Limited, made: Decision) -> Claim:
     channel = made.channel or prepared.asked.channels[0]
     deferred = prepared.request.activation == "deferred"
     state: State = "reserved" if deferred else "firm"
-    budgets = budget_periods(catalog, prepared.asked.placement_ids, prepared.now)
+    budgets = prepared.budgets
     return Claim(
         keys=prepared.subject.limited_as,
         limits=catalog.limits,
@@ -401,7 +422,9 @@ def _same_request(earlier: DecisionRecord, content: str) -> DecisionRecord:
 
 def recorded(inputs: Inputs, asked: Asked) -> bytes:
     """What the ledger keeps to make the decision again."""
-    return orjson.dumps({**inputs.to_json(), **asdict(asked)})
+    plain = inputs.to_json()
+    plain |= {"request_id": asked.request_id, "explain": asked.explain, "activation": asked.activation}
+    return orjson.dumps(plain)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,14 @@ never the answer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from arbitration.catalog.compile import CompiledCatalog
 from arbitration.catalog.provenance import Call
 from arbitration.errors import FactError
-from arbitration.facts import DERIVED, STORE, Facts, Value, admit
+from arbitration.facts import DERIVED, STORE, Facts, Value, admit, admitter
 from decision.sources.guard import Answer, Guarded
 from decision.sources.port import Cause, Key
 from decision.sources.registry import Sources
@@ -30,7 +30,7 @@ RESTRICTED = "profile:restricted"
 _SHARE_OF_SOURCES = 0.8
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: see `decision.deciding`
 class TimeBudget:
     """When a request began, by the clock of the event loop, and how many seconds it has."""
 
@@ -48,7 +48,7 @@ class TimeBudget:
         return self.began + self.seconds * _SHARE_OF_SOURCES
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: see `decision.deciding`
 class Gathered:
     """What is known of a customer at a moment; see `arbitration.inputs.Inputs` for the fields.
 
@@ -66,11 +66,34 @@ class Gathered:
     life: int = 0
 
 
+class _Plan:
+    """What a catalog says of gathering, put so that it is quickly done.
+
+    `stored`: the facts that the store has, by section and key: their names, and how they are admitted.
+    `elsewhere`: the purposes that come from a source. `profiling`: those whose withdrawal is an objection to
+    profiling, with their sources.
+    """
+
+    def __init__(self, catalog: CompiledCatalog) -> None:
+        self.catalog = catalog
+        stored: dict[str, dict[str, tuple[str, Callable[[object], Value]]]] = {}
+        for name, declared in catalog.declared.items():
+            if declared.origin == STORE:
+                section, _, key = name.partition(".")
+                stored.setdefault(section, {})[key] = (name, admitter(name, declared))
+        self.attributes, self.scores = stored.get("customer", {}), stored.get("scores", {})
+        purposes = catalog.model.purposes
+        self.elsewhere = frozenset(purpose.id for purpose in purposes if purpose.source != STORE)
+        self.profiling = tuple((purpose.id, purpose.source) for purpose in purposes if purpose.profiling)
+        self.stores_anything = bool(stored) or len(self.elsewhere) < len(purposes)
+
+
 class Gatherer:
     """Asks all sources of a catalog, and takes what the store has."""
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
+        self._plan: _Plan | None = None
 
     async def gather(
         self,
@@ -87,13 +110,17 @@ class Gatherer:
             facts, _ = catalog.derivations.derive(given, now)
             # Who it is cannot be told, so neither can whether they object.
             return Gathered(facts, objects=bool(catalog.objectionable), degraded=subject.degraded)
-        round = _Round(catalog, subject, situation, given, now, budget, self._sources.of(catalog))
-        asking = [asyncio.create_task(round.ask(call)) for call in catalog.calls]
-        try:
-            await asyncio.gather(*asking)
-        finally:
-            for task in asking:
-                task.cancel()
+        plan = self._plan
+        if plan is None or plan.catalog is not catalog:
+            plan = self._plan = _Plan(catalog)
+        round = _Round(plan, subject, situation, given, now, budget, self._sources.of(catalog))
+        if catalog.calls:
+            asking = [asyncio.create_task(round.ask(call)) for call in catalog.calls]
+            try:
+                await asyncio.gather(*asking)
+            finally:
+                for task in asking:
+                    task.cancel()
         return round.outcome()
 
 
@@ -102,7 +129,7 @@ class _Round:
 
     def __init__(
         self,
-        catalog: CompiledCatalog,
+        plan: _Plan,
         subject: Subject,
         situation: Situation,
         given: Facts,
@@ -110,7 +137,8 @@ class _Round:
         budget: TimeBudget,
         sources: Mapping[str, Guarded | None],
     ) -> None:
-        self._catalog = catalog
+        self._plan = plan
+        self._catalog = catalog = plan.catalog
         self._subject = subject
         self._given = given
         self._now = now
@@ -129,7 +157,7 @@ class _Round:
             self._missing.append(RESTRICTED)
         if self._customer is not None:
             self._take_stored(self._customer)
-        elif not situation.stranger and _stores_anything(catalog):
+        elif not situation.stranger and plan.stores_anything:
             self._missing.append(f"profile:{Cause.NOT_FOUND}")
 
     async def ask(self, call: Call) -> None:
@@ -171,7 +199,9 @@ class _Round:
             for call in self._catalog.calls
             if (cause := self._answers[call.source.id].cause) is not None
         ]
-        bad = [f"{name}:{Cause.BAD_VALUE}" for name in sorted({*self._unfit, *unfit})]
+        bad: list[str] = []
+        if self._unfit or unfit:
+            bad = [f"{name}:{Cause.BAD_VALUE}" for name in sorted({*self._unfit, *unfit})]
         return Gathered(
             facts,
             self._consents,
@@ -188,16 +218,17 @@ class _Round:
         be had, and did not come, may have been yes."""
         if self._withdrawn() or self._restricted:
             return True
-        for purpose in self._catalog.model.purposes:
-            if purpose.profiling and purpose.id not in self._consents:
-                answer = self._answers.get(purpose.source)
+        for purpose, source in self._plan.profiling:
+            if purpose not in self._consents:
+                answer = self._answers.get(source)
                 failed = answer is not None and answer.cause not in _NOTHING_KNOWN
-                if failed or f"consents.{purpose.id}" in self._unfit:
+                if failed or f"consents.{purpose}" in self._unfit:
                     return True
         return False
 
     def _withdrawn(self) -> bool:
-        return any(self._consents.get(purpose) == "withdrawn" for purpose in self._catalog.objectionable)
+        consents = self._consents
+        return any(consents.get(purpose) == "withdrawn" for purpose, _ in self._plan.profiling)
 
     def _key(self, call: Call, customer_id: str | None) -> Key | None:
         names = call.source.inputs.values()
@@ -217,16 +248,21 @@ class _Round:
         return None if declared is None else declared.origin
 
     def _take_stored(self, customer: Customer) -> None:
-        elsewhere = {p.id for p in self._catalog.model.purposes if p.source != STORE}
+        elsewhere = self._plan.elsewhere
         consents = {p: answer for p, answer in customer.consents.items() if p not in elsewhere}
         if self._restricted:  # what protects the customer still does
             self._consents |= {p: answer for p, answer in consents.items() if answer == "withdrawn"}
             return
         self._consents |= consents
-        for prefix, values in (("customer", customer.attributes), ("scores", customer.scores)):
+        facts, plan = self._facts, self._plan
+        for declared, values in ((plan.attributes, customer.attributes), (plan.scores, customer.scores)):
             for key, raw in values.items():
-                if self._origin(name := f"{prefix}.{key}") == STORE:
-                    self._admit(name, raw)
+                if (fact := declared.get(key)) is not None:
+                    name, admitted = fact
+                    try:
+                        facts[name] = admitted(raw)
+                    except FactError:
+                        self._unfit.append(name)  # its text stays private: it shows the value
 
     def _admit(self, name: str, raw: object) -> None:
         prefix, _, rest = name.partition(".")
@@ -242,8 +278,3 @@ class _Round:
                 self._unfit.append(name)  # its text stays private: it shows the value
             return
         self._unfit.append(name)
-
-
-def _stores_anything(catalog: CompiledCatalog) -> bool:
-    origins = [fact.origin for fact in catalog.declared.values()]
-    return STORE in origins or any(purpose.source == STORE for purpose in catalog.model.purposes)

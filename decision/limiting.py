@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from zoneinfo import ZoneInfo
 
-from arbitration.calendars import period_start, quiet_until, zone
+from arbitration.calendars import period_end, period_start, quiet_until, zone
 from arbitration.catalog.compile import Candidates, CompiledCatalog
 from arbitration.catalog.limits import Budget
 from arbitration.catalog.scalars import ticks
@@ -19,7 +20,7 @@ from decision.storage.port import BudgetPeriod, Membership, Standing
 _UNBOUNDED = 2**62
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: see `decision.deciding`
 class Limited:
     """What of it goes into the inputs (see `arbitration.inputs.Inputs`), and into the claim: `ranges` and
     `joins` (see `decision.storage.port.Claim`)."""
@@ -49,9 +50,22 @@ def budget_periods(
         for action, (budget, _) in catalog.candidates[placement].budgets.items():
             begins = None
             if budget.each is not None:
-                begins = period_start(budget.each, now, zone(budget.time_zone or catalog.model.time_zone))
+                begins = _began(budget.each, budget.time_zone or catalog.model.time_zone, now)
             found[action] = BudgetPeriod(budget_name(action, budget), begins)
     return found
+
+
+_periods: dict[tuple[str, str], tuple[datetime, datetime]] = {}
+
+
+def _began(each: str, time_zone: str, now: datetime) -> datetime:
+    """When the period began that holds `now`; the one that was asked for last is remembered, by its kind."""
+    begins, ends = _periods.get((each, time_zone), (now, now))
+    if not begins <= now < ends:
+        where = zone(time_zone)
+        begins, ends = period_start(each, now, where), period_end(each, now, where)
+        _periods[each, time_zone] = begins, ends
+    return begins
 
 
 def limited(
@@ -63,22 +77,30 @@ def limited(
     memberships: Iterable[Membership],
     facts: Facts,
     now: datetime,
+    periods: Mapping[str, BudgetPeriod] | None = None,
 ) -> Limited:
     """What limits a decision. `key`: by which the customer is recorded; `memberships`: those that are
-    recorded. Without `standing` every limit there could be is kept, since one that cannot be read may be in
-    force; and nothing is recorded of control groups.
+    recorded; `periods`: as `budget_periods` finds them, by who has them already. Without `standing` every
+    limit there could be is kept, since one that cannot be read may be in force; and nothing is recorded of
+    control groups.
     """
     candidates = [catalog.candidates[placement] for placement in placements]
     quiet, degraded = _quiet(catalog, channels, facts, now)
     controls, joins = _controls(catalog, candidates, key, memberships, now)
-    assigned = {each.policy.id: id for each in candidates if (id := challenger(each.policy, key)) is not None}
+    assigned = {
+        each.policy.id: id
+        for each in candidates
+        if each.policy.challengers and (id := challenger(each.policy, key)) is not None
+    }
     if standing is None:
         holds: dict[str, dict[str, str | None]] = {policy: {ALL: None} for policy in catalog.limits.limits}
         return Limited(tuple(_every_stop(catalog)), holds, quiet, None, controls, assigned, degraded)
     holds = {}
     for (policy, target), until in standing.holds.items():
         holds.setdefault(policy, {})[target] = rfc3339(until)
-    left, ranges = _budgets(catalog, candidates, standing, now)
+    if periods is None:
+        periods = budget_periods(catalog, (each.placement.id for each in candidates), now)
+    left, ranges = _budgets(candidates, standing, periods)
     return Limited(
         tuple((stop.scope, stop.target) for stop in standing.stops),
         holds,
@@ -95,15 +117,20 @@ def limited(
 def _quiet(
     catalog: CompiledCatalog, channels: Iterable[str], facts: Facts, now: datetime
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    name = f"customer.{catalog.model.customer_time_zone}"
-    where = zone(catalog.model.time_zone)
+    own: ZoneInfo | None = None
     degraded: tuple[str, ...] = ()
-    if isinstance(own := facts.get(name), str):
-        try:
-            where = zone(own)
-        except ValueError:
-            degraded = (f"{name}:{Cause.BAD_VALUE}",)
-    ends = {id: quiet_until(catalog.channels[id].quiet_hours, now, where) for id in channels}
+    if catalog.model.customer_time_zone is not None:
+        name = f"customer.{catalog.model.customer_time_zone}"
+        if isinstance(named := facts.get(name), str):
+            try:
+                own = zone(named)
+            except ValueError:
+                degraded = (f"{name}:{Cause.BAD_VALUE}",)
+    rules = {id: hours for id in channels if (hours := catalog.channels[id].quiet_hours)}
+    if not rules:
+        return {}, degraded
+    where = own or zone(catalog.model.time_zone)
+    ends = {id: quiet_until(hours, now, where) for id, hours in rules.items()}
     return {id: rfc3339(end) for id, end in ends.items() if end is not None}, degraded
 
 
@@ -115,6 +142,8 @@ def _controls(
     now: datetime,
 ) -> tuple[dict[str, bool], tuple[Membership, ...]]:
     """Who is in is found once, and then stays so; it is recorded when it first matters."""
+    if not catalog.model.control_groups:
+        return {}, ()
     recorded = {(each.control_group, each.since): each.member for each in memberships}
     exposed = {control.id for each in candidates for control, _ in each.controls}
     found, joins = {}, []
@@ -149,10 +178,11 @@ def budget_total(budget: Budget) -> int:
 
 
 def _budgets(
-    catalog: CompiledCatalog, candidates: list[Candidates], standing: Standing, now: datetime
+    candidates: list[Candidates], standing: Standing, periods: Mapping[str, BudgetPeriod]
 ) -> tuple[dict[str, int], dict[BudgetPeriod, tuple[int, int]]]:
     """What is left of those that cannot afford all, and of each within which bounds that stays so."""
-    periods = budget_periods(catalog, (each.placement.id for each in candidates), now)
+    if not periods:
+        return {}, {}
     takes: dict[str, set[int]] = {}
     for each in candidates:
         for action, (_, may) in each.budgets.items():

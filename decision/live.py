@@ -20,6 +20,7 @@ from typing import TypeVar
 from arbitration.catalog.compile import CompiledCatalog
 from arbitration.errors import SnapshotError
 from arbitration.snapshot import PRIOR, Snapshot, lineage, load, serve
+from decision import collecting
 from decision.errors import Rejected
 from decision.fault_log import FaultLog
 from decision.publishing import Published, load_published
@@ -117,23 +118,24 @@ class Live:
                 and serving.settled
             ):
                 return
-            published = await self.published(publication.version)
-            wanted = {
-                policy: learned.get(lineage(published.compiled, policy), PRIOR)
-                for policy in published.compiled.policies
-            }
-            refused: dict[str, str] = {}
-            snapshots = {
-                policy: await self._serve_or_keep(published, policy, version, refused)
-                for policy, version in wanted.items()
-            }
-            self.refused = refused
-            self._alarm(refused)
-            if self._prepare is not None:
-                await self._prepare(published.compiled)
-            if serving is None or serving.published is not published:
-                await asyncio.to_thread(warm, published, snapshots, datetime.now(UTC))
-            self._serving = Serving(published, snapshots, learned, settled=not refused)
+            with collecting.loading():
+                published = await self.published(publication.version)
+                wanted = {
+                    policy: learned.get(lineage(published.compiled, policy), PRIOR)
+                    for policy in published.compiled.policies
+                }
+                refused: dict[str, str] = {}
+                snapshots = {
+                    policy: await self._serve_or_keep(published, policy, version, refused)
+                    for policy, version in wanted.items()
+                }
+                self.refused = refused
+                self._alarm(refused)
+                if self._prepare is not None:
+                    await self._prepare(published.compiled)
+                if serving is None or serving.published is not published:
+                    await asyncio.to_thread(warm, published, snapshots, datetime.now(UTC))
+                self._serving = Serving(published, snapshots, learned, settled=not refused)
 
     async def published(self, version: str) -> Published:
         """A catalog version, live or past. Raises Rejected (404) where it is not known."""

@@ -2,14 +2,19 @@
 
 Labels take values from closed lists, or names of the catalog's; never what a request or a customer brings.
 How the counts of several processes become one answer: `decision.exposition`.
+
+What every request counts can be noted, and counted later, many at once (`Counts.hold`): to count takes a
+lock and, where processes share, a write to a file, some fifteen times a decision.
 """
 
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
+from collections import Counter as Numbers
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Literal
+from typing import Literal, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -49,6 +54,71 @@ STAGES = ("resolve", "gather", "decide", "render", "commit")
 show; the reply and what the ledger keeps; until it is durable."""
 
 
+class _Histogram(Histogram):
+    """One that takes many at once."""
+
+    def observe_all(self, amounts: Iterable[float]) -> None:
+        """Observes each."""
+        amounts = list(amounts)
+        if not amounts:
+            return
+        self._sum.inc(sum(amounts))
+        for bucket, number in Numbers(bisect_left(self._upper_bounds, each) for each in amounts).items():
+            self._buckets[bucket].inc(number)
+
+
+class Seconds:
+    """Durations, for a histogram."""
+
+    __slots__ = ("_counts", "_histogram", "_noted")
+
+    def __init__(self, counts: Counts, histogram: _Histogram) -> None:
+        self._counts = counts
+        self._histogram = histogram
+        self._noted: list[float] = []
+
+    def observe(self, seconds: float) -> None:
+        """Notes one."""
+        self._noted.append(seconds)
+        if not self._counts.held:
+            self.settle()
+
+    def settle(self) -> None:
+        """Counts what was noted."""
+        self._histogram.observe_all(_taken(self._noted))
+
+
+class Level:
+    """A number that goes up and down, for a gauge."""
+
+    __slots__ = ("_counts", "_gauge", "_value")
+
+    def __init__(self, counts: Counts, gauge: Gauge) -> None:
+        self._counts = counts
+        self._gauge = gauge
+        self._value = 0
+
+    def inc(self, by: int = 1) -> None:
+        """So many more."""
+        self._value += by
+        if not self._counts.held:
+            self.settle()
+
+    def settle(self) -> None:
+        """Shows it."""
+        self._gauge.set(self._value)
+
+
+T = TypeVar("T")
+
+
+def _taken(noted: list[T]) -> list[T]:
+    # Whoever notes does so from another thread, perhaps: it only ever adds.
+    taken = noted[: len(noted)]
+    del noted[: len(taken)]
+    return taken
+
+
 class Counts:
     """Metrics of one process, in a registry of their own."""
 
@@ -57,11 +127,38 @@ class Counts:
         self.registry = CollectorRegistry()
         pid = self._gauge("process_pid", "Which process it is.", ["process"])
         pid.labels(f"{role}-{os.environ.get(SLOT, '0')}").set(os.getpid())
+        self.held = False
+        self._noted: list[Counter] = []
+        self._settling: list[Seconds | Level] = []
 
     def exposition(self) -> bytes:
         """The text that Prometheus scrapes: of this process, or of all that share a directory with it.
         Blocks for some milliseconds."""
+        self.settle()
         return exposed(self.registry)
+
+    def hold(self) -> None:
+        """From now on what is often counted is only noted, for who promises to call `settle` each second.
+        A process that is killed loses that much."""
+        self.held = True
+
+    def settle(self) -> None:
+        """Counts what was noted."""
+        for counter, number in Numbers(_taken(self._noted)).items():
+            counter.inc(number)
+        for each in self._settling:
+            each.settle()
+
+    def _seconds(self, histogram: Histogram) -> Seconds:
+        assert isinstance(histogram, _Histogram)
+        seconds = Seconds(self, histogram)
+        self._settling.append(seconds)
+        return seconds
+
+    def _count(self, counter: Counter) -> None:
+        self._noted.append(counter)
+        if not self.held:
+            self.settle()
 
     def _counter(self, name: str, help: str, labels: Iterable[str] = ()) -> Counter:
         return Counter(name, help, labels, registry=self.registry)
@@ -70,7 +167,7 @@ class Counts:
         self, name: str, help: str, labels: Iterable[str] = (), *, stages: bool = False
     ) -> Histogram:
         buckets = _STAGE_BUCKETS if stages else _BUCKETS
-        return Histogram(name, help, labels, buckets=buckets, registry=self.registry)
+        return _Histogram(name, help, labels, buckets=buckets, registry=self.registry)
 
     def _gauge(
         self,
@@ -97,7 +194,10 @@ class Metrics(Counts):
         for route in ("", "/v1/decisions", "/v1/responses"):
             for status in (500, 503):
                 self._requests.labels("POST", route, status)  # else the first is no increase
-        self.in_flight = self._gauge("http_requests_in_flight", "HTTP requests under way.", among="livesum")
+        self.in_flight = Level(
+            self, self._gauge("http_requests_in_flight", "HTTP requests under way.", among="livesum")
+        )
+        self._settling.append(self.in_flight)
         self._shed = self._counter("requests_shed_total", "Requests refused for load, by reason.", ["reason"])
         for reason in SHED:
             self._shed.labels(reason)
@@ -110,13 +210,13 @@ class Metrics(Counts):
         self._decision = cache(self._decisions.labels)
         for result in RESULTS:
             self._decisions.labels(result, "")
-        self.seconds = self._histogram(
-            "decision_seconds", "From the request being read to its decision being durable."
+        self.seconds = self._seconds(
+            self._histogram("decision_seconds", "From the request being read to its decision being durable.")
         )
         stages = self._histogram(
             "decision_stage_seconds", "Time of each stage of a decision.", ["stage"], stages=True
         )
-        self.stages = {stage: stages.labels(stage) for stage in STAGES}
+        self.stages = {stage: self._seconds(stages.labels(stage)) for stage in STAGES}
         self._no_action = self._counter(
             "no_action_total", "Placements left without an action, by reason.", ["reason"]
         )
@@ -165,7 +265,7 @@ class Metrics(Counts):
 
     def answered(self, method: str, route: str, status: int) -> None:
         """Counts one HTTP request. `route`: its template, never its path; both empty where unknown."""
-        self._request(method, route, status).inc()
+        self._count(self._request(method, route, status))
 
     def shed(self, reason: str) -> None:
         """Counts one request refused for load; see SHED."""
@@ -177,16 +277,16 @@ class Metrics(Counts):
 
     def decided(self, channel: str, no_actions: Iterable[str], degraded: Iterable[str]) -> None:
         """Counts a decision that was made and committed."""
-        self._decision("answered", channel).inc()
+        self._count(self._decision("answered", channel))
         for reason in no_actions:
-            self._no_action.labels(reason).inc()
+            self._count(self._no_action.labels(reason))
         for entry in degraded:
             what, _, cause = entry.rpartition(":")
-            self._degradation(what.partition(".")[0], cause).inc()
+            self._count(self._degradation(what.partition(".")[0], cause))
 
     def not_decided(self, result: str) -> None:
         """Counts a request that led to no new decision; see RESULTS."""
-        self._decision(result, "").inc()
+        self._count(self._decision(result, ""))
 
     def responded(self, outcome: str) -> None:
         """Counts a new response."""

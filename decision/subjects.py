@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 from decision.storage.port import PSEUDONYM, Identity, Names, Situation, pseudonym
 
-T = TypeVar("T")
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: see `decision.deciding`
 class Subject:
     """A customer, or somebody known by an identity that leads to no customer.
 
@@ -65,14 +61,6 @@ def known(names: Names, asked_for: str | None = None, identity: Identity | None 
         by_type[identity.type] = identity.value
         asked_as = pseudonym(identity)
     return Subject(names.customer_id, names.keys, asked_as, by_type)
-
-
-async def within(deadline: float, read: Callable[[], Awaitable[T]]) -> T:
-    """The result of a read, if there is time for it. Raises TimeoutError."""
-    if asyncio.get_running_loop().time() >= deadline:
-        raise TimeoutError
-    async with asyncio.timeout_at(deadline):
-        return await read()
 
 
 def _stranger(identity: Identity, degraded: str) -> Subject:

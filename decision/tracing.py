@@ -14,11 +14,11 @@ from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from prometheus_client import Histogram
-
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.trace import Tracer
+
+    from decision.metrics import Seconds
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class Stage:
 
     __slots__ = ("_began", "_seconds", "_span")
 
-    def __init__(self, name: str, seconds: Histogram) -> None:
+    def __init__(self, name: str, seconds: Seconds) -> None:
         self._span = None if _tracer is None else span(name)
         self._seconds = seconds
 

@@ -20,7 +20,7 @@ from decision.api.app import create_app
 from decision.api.context import Context, build
 from decision.learner import Learner
 from decision.sources.connections import Connections
-from decision.storage.port import Customer, Identity, Standing, Store
+from decision.storage.port import Identity, Situation, Store
 from decision.storage.sqlite.store import SqliteStore
 
 NOW = datetime(2026, 3, 1, 12, 30, 15, 250_000, tzinfo=UTC)
@@ -227,17 +227,10 @@ class SlowStore(SqliteStore):
 
     slow: frozenset[str] = frozenset()
 
-    async def standing(self, *args: Any, **more: Any) -> Standing:
-        await self._wait("standing")
-        return await super().standing(*args, **more)
-
-    async def customer(self, customer_id: str) -> Customer | None:
-        await self._wait("customer")
-        return await super().customer(customer_id)
-
-    async def resolve(self, identity: Identity) -> str | None:
-        await self._wait("resolve")
-        return await super().resolve(identity)
+    async def situation(self, who: str | Identity, *args: Any, **more: Any) -> Situation:
+        for name in ("customer", "standing", *(("resolve",) if isinstance(who, Identity) else ())):
+            await self._wait(name)
+        return await super().situation(who, *args, **more)
 
     async def _wait(self, name: str) -> None:
         if name in self.slow:

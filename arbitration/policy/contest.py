@@ -3,8 +3,9 @@
 The slots of a slate are filled in turn, and each needs the probability of every arm left to be the best of
 them (`arbitration.policy.thompson` has the formula). The densities and distributions are the same in each
 integral, so they are worked out once, at nodes that do for all slots; a slot then costs one product of
-distributions and one matrix product. Whether the nodes do is seen each time: all probabilities have to add
-up to 1. Where they do not, the slot is integrated by itself, adaptively.
+distributions and one matrix product. Whether the nodes do is seen each time: of F, the distribution of the
+greatest, ∫ F' has to be 1 and ∫ F F' has to be 1/2. Where they are not, the slot is integrated by itself,
+adaptively.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
 _Z = 6.0  # beyond ±6 deviations lies 1e-9 of a Normal
-_OFF = 2e-8  # how far from 1 the sum may be
+_OFF = 2e-8  # how far off they may be; one alone is met now and then by errors that cancel
 _FEW = 48
 _LEAST = 1e-300  # of what is divided by
 _NARROWEST = 1e-9
@@ -67,10 +68,12 @@ class Contest:
             if len(among) < len(distribution):
                 distribution, hazard = distribution.take(among, axis=0), hazard.take(among, axis=0)
             greatest = np.multiply.reduce(distribution, axis=0)
-            greatest *= self._measure
-            shares: Floats = hazard @ greatest
-            total = float(np.add.reduce(shares))
-            if abs(total - 1.0) < _OFF:
+            measured = greatest * self._measure
+            rate = np.add.reduce(hazard, axis=0)
+            rate *= measured
+            total, half = float(np.add.reduce(rate)), float(rate @ greatest)
+            if abs(total - 1.0) < _OFF and abs(half - 0.5) < _OFF:
+                shares: Floats = hazard @ measured
                 shares /= total
                 if len(among) == len(left):
                     return shares

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -113,6 +114,7 @@ class Authentication:
         raise self._refused_for(f"visitor:{found}", VISITOR)
 
 
+@lru_cache(maxsize=256)
 def _named(place: str) -> str | None:
     """The host in a `Host` or an `Origin`; None where there is none."""
     try:

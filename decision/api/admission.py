@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from decision.api.problems import problem, respond
 from decision.errors import FieldError, Rejected
+from decision.waiting import until
 
 OF_OPERATIONS = frozenset({"/healthz", "/readyz", "/metrics"})
 """Never refused, and not counted: who runs the service must see it when it is full."""
@@ -100,8 +101,7 @@ class Admission:
             if read_at is not None:
                 return await receive()
             try:
-                async with asyncio.timeout(_BODY_SECONDS):
-                    message = await receive()
+                message = await until(clock() + _BODY_SECONDS, _received(receive))
             except TimeoutError:
                 raise Rejected(408, "body_timeout", "The body did not come.", [_MISSING]) from None
             if not message.get("more_body", False):
@@ -113,6 +113,10 @@ class Admission:
             await self._app(scope, read, told)
         finally:
             door.leave(weight, 0.0 if read_at is None else clock() - read_at)
+
+
+async def _received(receive: Receive) -> Message:
+    return await receive()
 
 
 def _weigh(scope: Scope) -> int:

@@ -26,7 +26,7 @@ from decision.api import (
     snapshots,
 )
 from decision.api.admission import OF_OPERATIONS, Admission, Door
-from decision.api.body import BodyLimit
+from decision.api.body import BodyLimit, Direct
 from decision.api.context import Context
 from decision.api.cors import Cors
 from decision.api.watching import Watched
@@ -93,11 +93,12 @@ def create_app(context: Context) -> FastAPI:
     app.state.context = context
     app.state.guard = context.guard
     app.state.door = Door()
+    problems.install(app)
+    app.add_middleware(Direct, routes=app.routes, handlers=app.exception_handlers)
     app.add_middleware(BodyLimit)
     app.add_middleware(Admission, door=app.state.door, shed=context.metrics.shed)
     app.add_middleware(Cors, allowed=lambda: context.register.keys.origins(context.clock()))
     app.add_middleware(Watched, metrics=context.metrics)  # the outermost: it sees what is refused, too
-    problems.install(app)
     headers.outermost(app)
     app.openapi = lambda: contract(app)  # type: ignore[method-assign]
     return app

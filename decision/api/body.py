@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
-from fastapi import Request, Response
+from fastapi import HTTPException, Request, Response
 from fastapi.routing import APIRoute
+from pydantic import BaseModel, ValidationError
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.requests import ClientDisconnect
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from decision.access.scopes import NEEDED
@@ -69,6 +74,20 @@ def _too_large(limit: int) -> Rejected:
 class StrictRequest(Request):
     """A request whose JSON is parsed strictly: no NaN, no Infinity, valid UTF-8."""
 
+    async def body(self) -> bytes:
+        """The whole body; as the framework does it, but without a stream in between. Raises
+        ClientDisconnect."""
+        if not hasattr(self, "_body"):
+            parts, more = [], True
+            while more:
+                message = await self._receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                parts.append(message.get("body", b""))
+                more = message.get("more_body", False)
+            self._body = b"".join(parts)
+        return self._body
+
     async def json(self) -> Any:
         """The body as JSON. Raises Rejected (400 malformed, 422 not finite, naming the field)."""
         if not hasattr(self, "_json"):
@@ -93,3 +112,79 @@ class StrictRoute(APIRoute):
             return await guard.passed(need, request, strict)
 
         return strict if need.scope is None else guarded
+
+
+class DirectRoute(StrictRoute):
+    """A strict route whose body is one model, without the work that FastAPI does for what this has none of:
+    parameters, dependencies, forms, streams. The endpoint is called with (the model, the parts of the
+    service, the request). What is not plainly right goes FastAPI's way from where it is read, which then says
+    what is wrong with it as everywhere."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **more: Any) -> None:
+        super().__init__(path, endpoint, **more)
+        assert self.body_field is not None
+        model = self.body_field.field_info.annotation
+        assert isinstance(model, type)
+        assert issubclass(model, BaseModel)
+        need, usual = NEEDED[self.operation_id or ""], APIRoute.get_route_handler(self)
+
+        async def answer(request: Request) -> Response:
+            found = await _read(request, model)
+            if found is not None:
+                response: Response = await endpoint(found, request.app.state.context, request)
+                return response
+            async with AsyncExitStack() as stack:
+                for kind in ("middleware", "inner", "function"):  # where it looks for what is to be closed
+                    request.scope[f"fastapi_{kind}_astack"] = stack
+                return await usual(request)
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            request = StrictRequest(scope, receive)
+            guard: Guard = request.app.state.guard
+            response = await guard.passed(need, request, answer)
+            await response(scope, receive, send)
+
+        self.app = app
+
+
+class Direct:
+    """Middleware, the innermost, that has direct routes found by one look-up, and errors of theirs become
+    problems as everywhere. Where requests are traced FastAPI finds the route, since it names spans by it."""
+
+    def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute], handlers: Mapping[Any, Any]) -> None:
+        self._app = app
+        handled = {kind: handler for kind, handler in handlers.items() if kind is not Exception}
+        self._found = {
+            (method, route.path): (route, ExceptionMiddleware(route.app, handled))
+            for route in routes
+            if isinstance(route, DirectRoute)
+            for method in route.methods or ()
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes on what is no direct route's."""
+        if scope["type"] == "http" and "fastapi.telemetry" not in scope:
+            found = self._found.get((scope["method"], scope["path"]))
+            if found is not None:
+                scope["route"], app = found
+                scope["path_params"] = {}
+                await app(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+_JSON = frozenset({"application/json", "application/json; charset=utf-8"})
+
+
+async def _read(request: Request, model: type[BaseModel]) -> BaseModel | None:
+    """The body, where it is one, and right. Raises what `StrictRequest.json` does."""
+    try:
+        body = await request.body()
+    except ClientDisconnect as error:
+        raise HTTPException(400) from error  # for nobody, and no fault of ours
+    if not body or request.headers.get("content-type") not in _JSON:
+        return None
+    try:
+        return model.model_validate(await request.json())
+    except ValidationError:
+        return None

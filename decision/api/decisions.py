@@ -13,7 +13,7 @@ from arbitration.errors import NextBestActionError
 from decision import browsing
 from decision.access.actor import Actor
 from decision.access.messages import BrowserReply
-from decision.api.body import StrictRoute
+from decision.api.body import DirectRoute, StrictRoute
 from decision.api.context import Context, context_of
 from decision.api.problems import documented, problem_of
 from decision.errors import FieldError, Rejected, validation_errors
@@ -29,15 +29,23 @@ from decision.messages import (
 from decision.storage.port import Event, Identity, pseudonym
 
 router = APIRouter(prefix="/v1", tags=["decisions"], route_class=StrictRoute)
+direct = APIRouter(prefix="/v1", tags=["decisions"], route_class=DirectRoute)
 Parts = Annotated[Context, Depends(context_of)]
 DecisionId = Annotated[Key, Path()]
 
 
-def _json(body: bytes) -> Response:
-    return Response(body, media_type="application/json")
+class _Json(Response):
+    """JSON that is bytes already."""
+
+    def __init__(self, body: bytes) -> None:
+        self.status_code, self.background, self.body = 200, None, body
+        self.raw_headers = [
+            (b"content-length", b"%d" % len(body)),
+            (b"content-type", b"application/json"),
+        ]
 
 
-@router.post(
+@direct.post(
     "/decisions",
     operation_id="decide",
     response_model=DecisionReply | BrowserReply,
@@ -54,7 +62,10 @@ async def decide(request: DecisionRequest, parts: Parts, http: Request) -> Respo
         await _shown(request, parts, http.state.actor)
     reply = await parts.deciding.decide(request)
     parts.metrics.seconds.observe(time.perf_counter() - started)
-    return _json(reply if browser is None else browsing.shown(reply))
+    return _Json(reply if browser is None else browsing.shown(reply))
+
+
+router.routes.extend(direct.routes)
 
 
 @router.post(
@@ -76,7 +87,7 @@ async def decide_batch(batch: BatchRequest, parts: Parts, http: Request) -> Resp
             replies.append({"status": document["status"], "problem": document})
         else:
             replies.append({"status": 200, "decision": orjson.Fragment(result)})
-    return _json(orjson.dumps({"results": replies}))
+    return _Json(orjson.dumps({"results": replies}))
 
 
 async def _allowed(
@@ -118,7 +129,7 @@ def _read(item: object) -> DecisionRequest | NextBestActionError:
 )
 async def get_decision(decision_id: DecisionId, parts: Parts) -> Response:
     """The reply as it was given, byte for byte."""
-    return _json((await parts.replaying.record(decision_id)).reply)
+    return _Json((await parts.replaying.record(decision_id)).reply)
 
 
 @router.post(
@@ -130,7 +141,7 @@ async def get_decision(decision_id: DecisionId, parts: Parts) -> Response:
 async def replay(decision_id: DecisionId, parts: Parts) -> Response:
     """Makes the decision again from its recorded inputs and versions, and compares the bytes."""
     replayed = await parts.replaying.replay(decision_id)
-    return _json(orjson.dumps({"identical": replayed.identical, "decision": orjson.Fragment(replayed.reply)}))
+    return _Json(orjson.dumps({"identical": replayed.identical, "decision": orjson.Fragment(replayed.reply)}))
 
 
 @router.get(
@@ -141,4 +152,4 @@ async def replay(decision_id: DecisionId, parts: Parts) -> Response:
 )
 async def explanation(decision_id: DecisionId, parts: Parts) -> Response:
     """Why it came out so: the funnel, each removed arm with its rule, each remaining one with its numbers."""
-    return _json(orjson.dumps(await parts.replaying.explanation(decision_id)))
+    return _Json(orjson.dumps(await parts.replaying.explanation(decision_id)))

@@ -44,9 +44,9 @@ class Guard:
     async def passed(self, need: Need, request: Request, handler: Handler) -> Response:
         """What the handler answers, where the caller may call it. Raises Rejected (401, 403, 429), and what
         the handler raises; StoreUnavailable where it cannot be written down: then nothing was done."""
-        actor = await self._authentication.caller(request.headers)
-        request.state.actor = actor
-        request.state.taken = self._taken(actor, 1)
+        actor, state = await self._authentication.caller(request.headers), request.state
+        state.actor = actor
+        state.taken = self._taken(actor, 1)
         if need.scope not in actor.scopes or (actor.visitor is not None and not need.browsers):
             raise Rejected(
                 403,
@@ -58,8 +58,8 @@ class Guard:
             response = await handler(request)
         else:
             response = await self._written_down(need, request, handler, actor)
-        if request.state.taken is not None:
-            response.headers.update(request.state.taken.headers())
+        if state.taken is not None:
+            response.headers.update(state.taken.headers())
         return response
 
     def close(self) -> None:

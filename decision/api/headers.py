@@ -15,6 +15,8 @@ ALWAYS = (
     (b"cache-control", b"no-store"),
 )
 
+_NAMES = frozenset(name for name, _ in ALWAYS)
+
 
 def outermost(app: FastAPI) -> None:
     """Puts the headers around all of the application, and so around what answers for a fault in it."""
@@ -37,8 +39,12 @@ class SecurityHeaders:
         async def told(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = message.get("headers", ())
-                own = {name for name, _ in headers}
-                message["headers"] = [*headers, *(each for each in ALWAYS if each[0] not in own)]
+                own = _NAMES.intersection([name for name, _ in headers])
+                message["headers"] = [*headers, *(_but(own) if own else ALWAYS)]
             await send(message)
 
         await self._app(scope, receive, told)
+
+
+def _but(own: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
+    return [each for each in ALWAYS if each[0] not in own]

@@ -48,7 +48,7 @@ class Watched:
         try:
             await self._app(scope, receive, seen)
         finally:
-            self._metrics.in_flight.dec()
+            self._metrics.in_flight.inc(-1)
             route = getattr(scope.get("route"), "path", "")
             method = scope["method"] if scope["method"] in _METHODS else ""
             self._metrics.answered(method, route, status)
@@ -71,6 +71,7 @@ class Watching:
 
     def start(self) -> None:
         """Begins to look, each second."""
+        self._metrics.hold()
         self._task = asyncio.create_task(self._watch(), name="watching")
 
     async def stop(self) -> None:
@@ -78,9 +79,11 @@ class Watching:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        self._metrics.settle()
 
     async def look(self) -> None:
         """Looks once. Never fails: where the store cannot be read, that is what is seen."""
+        self._metrics.settle()
         try:
             async with asyncio.timeout(_PATIENCE):
                 await self._store.ping()

@@ -7,10 +7,17 @@ Bodies are bounded later, where it is known what they are for (`decision.api.bod
 from __future__ import annotations
 
 from asyncio import TimerHandle
+from functools import lru_cache
 from typing import Any
 
 import orjson
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    HEADER_RE,
+    HEADER_VALUE_RE,
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from decision.api.headers import ALWAYS
 from decision.api.problems import MEDIA_TYPE, problem
@@ -43,7 +50,12 @@ class Wire(HttpToolsProtocol):
         """Takes what came. What is all of it the head of one request, and not its end, counts for that."""
         was_heading, self._began = self._heading, False
         super().data_received(data)
-        if was_heading and self._heading and not self._began:
+        if not self._heading:
+            return
+        if self._began:  # and did not end, as most do at once: it has so long from now on
+            self._wait_no_more()
+            self._wait()
+        elif was_heading:
             self._bytes += len(data)
             if self._bytes > MOST_BYTES:
                 self._refuse()
@@ -53,8 +65,6 @@ class Wire(HttpToolsProtocol):
         super().on_message_begin()
         self._heading = self._began = True
         self._bytes = 0
-        self._wait_no_more()
-        self._wait()
 
     def on_url(self, url: bytes) -> None:
         """A part of the URL. Raises ValueError, which the parser makes a refusal, where it is too long."""
@@ -73,6 +83,10 @@ class Wire(HttpToolsProtocol):
         self._heading = False
         self._wait_no_more()
         super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        cycle.__class__ = Cycle  # what makes them has no place to say so
+        super()._start_asgi_task(cycle, app)
 
     def send_400_response(self, msg: str) -> None:
         """Refuses as everything here is refused. The connection ends."""
@@ -93,3 +107,49 @@ class Wire(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+class Cycle(RequestResponseCycle):
+    """A request and its response. Of the headers of a response most are the same each time: one that was
+    found well-formed is not looked through again."""
+
+    async def send(self, message: Any) -> None:
+        """Sends what the application says; a head that is out of the ordinary as uvicorn does."""
+        head = None
+        if message["type"] == "http.response.start" and not self.response_started:
+            head = self._head(message)
+        if head is None or self.disconnected or self.flow.write_paused:
+            await super().send(message)
+            return
+        self.response_started, self.chunked_encoding = True, False
+        self.waiting_for_100_continue = False
+        self.transport.write(head)
+
+    def _head(self, message: Any) -> bytes | None:
+        """The head of a response whose length is known; notes how long it is."""
+        lines, length = [STATUS_LINE[message["status"]]], None
+        for name, value in (*self.default_headers, *message.get("headers", ())):
+            if name == b"content-length" and value.isdigit() and length is None:
+                length = int(value)
+                lines.append(b"content-length: %d\r\n" % length)
+            elif (line := _line(name, value)) is not None:
+                lines.append(line)
+            else:
+                return None
+        if length is None:
+            return None
+        if not self.keep_alive:
+            lines.append(b"connection: close\r\n")
+        self.expected_content_length = length
+        return b"".join((*lines, b"\r\n"))
+
+
+@lru_cache(maxsize=1024)
+def _line(name: bytes, value: bytes) -> bytes | None:
+    """A header as it is sent; None where it is malformed, or says how the response is sent."""
+    name = name.lower()
+    if HEADER_RE.search(name) or HEADER_VALUE_RE.search(value):
+        return None
+    if name in (b"connection", b"content-length", b"transfer-encoding"):
+        return None
+    return name + b": " + value + b"\r\n"

@@ -56,7 +56,7 @@ def optional_moment(value: int | None) -> datetime | None:
     return None if value is None else moment(value)
 
 
-def text(value: Mapping[str, Any] | list[str]) -> str:
+def text(value: Mapping[str, Any] | list[Any]) -> str:
     """JSON text; the order of keys is kept."""
     return orjson.dumps(dict(value) if isinstance(value, Mapping) else value).decode()
 
@@ -112,6 +112,8 @@ def profile_row(profile: Profile) -> Row:
 
 def names(row: Row) -> Names:
     """From (customer_id, its other keys as a JSON list, identities as a JSON list of pairs)."""
+    if row[1] == row[2] == "[]":
+        return Names(row[0])
     keys: list[str] = sorted(orjson.loads(row[1]))
     merged = tuple(key for key in keys if not key.startswith(PSEUDONYM))
     pseudonyms = tuple(key for key in keys if key.startswith(PSEUDONYM))

@@ -96,7 +96,7 @@ def test_what_is_copied_is_there_and_is_sent(source: str) -> None:
     [
         ".git/config",
         ".venv/bin/python",
-        ".venv-bench/bin/python",
+        ".venv-feast/bin/python",
         "tests/conftest.py",
         "benchmarks/regret/__main__.py",
         "decision.db",

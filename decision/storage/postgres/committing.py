@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 from decision.errors import Conflict
 from decision.storage import rows
 from decision.storage.claims import holds_still
-from decision.storage.counting import basis
+from decision.storage.counting import UNCOUNTED, Counted, basis
 from decision.storage.port import BudgetPeriod, Claim, DecisionRecord
-from decision.storage.postgres.contacts import UNCOUNTED, Counted
 from decision.storage.postgres.standing import (
     BY_ID,
     UNBOUNDED,
@@ -44,23 +43,23 @@ _LOCK_BUDGETS = """
            JOIN unnest($1::text[], $2::bigint[]) AS taken(budget, begins) USING (budget, begins)
      ORDER BY budget, begins FOR UPDATE OF budgets
 """
-# $1: the customer, $2: the revision that was read, $3 and $4: its counters, $31: the row's life. Without a
-# row (both are 0), one is made.
+# $1: the customer, $2: the revision that was read, $3 and $4: its counters, $22: the row's life. Without a
+# row (both are 0), one is made. Lists are JSON, NULL where they are empty: for an array the driver looks at
+# every element several times.
 _GATE = {
     False: """
         UPDATE standings SET revision = revision + 1, basis = $3, counters = $4
-         WHERE customer_id = $1 AND revision = $2 AND born = $31 AND {holds} RETURNING 1""",
+         WHERE customer_id = $1 AND revision = $2 AND born = $22 AND {holds} RETURNING 1""",
     True: """
         INSERT INTO standings (customer_id, revision, basis, counters)
-        SELECT $1, $2::bigint + 1, $3, $4 WHERE $31::bigint = 0 AND {holds}
+        SELECT $1, $2::bigint + 1, $3, $4 WHERE $22::bigint = 0 AND {holds}
             ON CONFLICT (customer_id) DO NOTHING RETURNING 1""",
 }
 _HOLDS = """
     NOT EXISTS (SELECT 1 FROM requests WHERE customer_id = ANY($5) AND request_id = $8)
-    AND NOT EXISTS (SELECT 1 FROM unnest($18::text[], $19::bigint[], $20::bigint[], $21::bigint[])
-                                  AS within(budget, begins, least, most)
-                           LEFT JOIN budgets USING (budget, begins)
-                     WHERE coalesce(used, 0) NOT BETWEEN least AND most)
+    AND NOT EXISTS (SELECT 1 FROM json_array_elements($18::text::json) AS within
+                           LEFT JOIN budgets ON budget = within->>0 AND begins = (within->>1)::bigint
+                     WHERE coalesce(used, 0) NOT BETWEEN (within->>2)::bigint AND (within->>3)::bigint)
 """
 _COMMIT = {
     fresh: f"""
@@ -80,14 +79,14 @@ _COMMIT = {
     ),
     held AS (
         INSERT INTO reservations
-        SELECT customer_id, decision_id, treatment, $22::bigint, budget, begins, amount, 'reserved', NULL
-          FROM made, unnest($23::text[], $24::text[], $25::bigint[], $26::bigint[])
-                     AS held(treatment, budget, begins, amount)
+        SELECT customer_id, decision_id, held->>0, $19::bigint, held->>1, (held->>2)::bigint,
+               (held->>3)::bigint, 'reserved', NULL
+          FROM made, json_array_elements($20::text::json) AS held
     ),
     joined AS (
-        INSERT INTO memberships SELECT $1, control_group, since, member, share, decided_at
-          FROM made, unnest($27::text[], $28::text[], $29::boolean[], $30::double precision[])
-                     AS joined(control_group, since, member, share)
+        INSERT INTO memberships
+        SELECT $1, joined->>0, joined->>1, (joined->>2)::boolean, (joined->>3)::double precision, decided_at
+          FROM made, json_array_elements($21::text::json) AS joined
             ON CONFLICT DO NOTHING
     )
     SELECT 1 FROM made
@@ -209,8 +208,8 @@ async def _write(
     due_at = None if claim is None else rows.optional_micros(claim.due_at)
     held = [] if claim is None or due_at is None else [each.treatment for each in claim.contact.items]
     joins = () if claim is None else claim.joins
-    periods = [period_key(period) for period in ranges]
-    budgets = [taken.get(treatment, ((None, None), 0)) for treatment in held]
+    none = ((None, None), 0)
+    reserved = [(each, *taken.get(each, none)[0], taken.get(each, none)[1]) for each in held]
     return bool(
         await connection.fetchval(
             _COMMIT[revision == 0],
@@ -220,22 +219,17 @@ async def _write(
             counted.text(),
             [record.customer_id] if claim is None else list(claim.keys),
             *rows.decision_row(record),
-            [budget for budget, _ in periods],
-            [begins for _, begins in periods],
-            [least for least, _ in ranges.values()],
-            [most for _, most in ranges.values()],
+            _listed([(*period_key(period), *within) for period, within in ranges.items()]),
             due_at,
-            held,
-            [budget for (budget, _), _ in budgets],
-            [begins for (_, begins), _ in budgets],
-            [amount for _, amount in budgets],
-            [join.control_group for join in joins],
-            [join.since for join in joins],
-            [join.member for join in joins],
-            [join.share for join in joins],
+            _listed(reserved),
+            _listed([(join.control_group, join.since, join.member, join.share) for join in joins]),
             life,
         )
     )
+
+
+def _listed(given: list[tuple[object, ...]]) -> str | None:
+    return rows.text(given) if given else None
 
 
 async def _take_all(connection: Connection, claim: Claim) -> None:

@@ -7,17 +7,18 @@ import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, TypeAlias, TypeVar
+from types import TracebackType
+from typing import Any, TypeVar
 
 import asyncpg
-from asyncpg.pool import PoolConnectionProxy
 
 from decision.errors import StoreUnavailable
 from decision.storage.postgres.migrate import migrate
 from decision.storage.postgres.partitions import keep_partitions
+from decision.storage.postgres.sessions import Connection as Connection
+from decision.storage.postgres.sessions import Sessions
 
 T = TypeVar("T")
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,14 @@ _UPKEEP_SECONDS = 3600.0
 # write (25006), to enter (28, 3D), resources, as a full disk (53), operators and time-outs (57), its system
 # (58), locks (55P03), others (40).
 _PASSING = ("08", "25006", "25P03", "28", "3D", "40", "53", "55P03", "57", "58")
+# After these a session is of no use, though the driver may not know it yet.
+_LOST = (
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
 AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 
 
@@ -44,12 +53,19 @@ def unavailable(what: str = "the database cannot be used now") -> Iterator[None]
     """Turns what may pass by itself into StoreUnavailable. What is a fault of ours stays what it is."""
     try:
         yield
-    except asyncpg.PostgresError as error:
-        if not (error.sqlstate or "08").startswith(_PASSING):
+    except Exception as error:
+        if (said := passing(error, what)) is None:
             raise
-        raise StoreUnavailable(f"{what}: {error}") from error
-    except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-        raise StoreUnavailable(f"{what}: {str(error) or type(error).__name__}") from error
+        raise said from error
+
+
+def passing(error: BaseException, what: str = "the database cannot be used now") -> StoreUnavailable | None:
+    """What is said of an error that may pass by itself."""
+    if isinstance(error, asyncpg.PostgresError):
+        return StoreUnavailable(f"{what}: {error}") if (error.sqlstate or "08").startswith(_PASSING) else None
+    if isinstance(error, (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError)):
+        return StoreUnavailable(f"{what}: {str(error) or type(error).__name__}")
+    return None
 
 
 class Connections:
@@ -60,19 +76,18 @@ class Connections:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._sessions: Sessions | None = None
         self._apart: asyncpg.Connection[asyncpg.Record] | None = None
         self._apart_busy = asyncio.Lock()
         self._leads = False
         self._heard = asyncio.Event()
         self._upkeep: asyncio.Task[None] | None = None
         self._under_way = 0
-        self._giving = set[asyncio.Task[None]]()
         self._over = asyncio.Event()
 
     async def open(self) -> None:
         """Connects and brings the schema up to date. Raises StoreUnavailable."""
-        if self._pool is not None:
+        if self._sessions is not None:
             return
         try:
             with unavailable("the database cannot be opened"):
@@ -84,10 +99,7 @@ class Connections:
                     await connection.close()
         except asyncpg.PostgresError as error:  # as of an option in the URL, or of a role without its rights
             raise StoreUnavailable(f"the database cannot be opened: {error}") from error
-        with unavailable("the database cannot be opened"):
-            self._pool = await asyncpg.create_pool(
-                connect=self._pooled, min_size=0, max_size=_CONNECTIONS, reset=_nothing
-            )
+        self._sessions = Sessions(self._pooled, _CONNECTIONS, _WAIT_SECONDS, _SECONDS)
         self._upkeep = asyncio.create_task(self._keep_up(), name="partitions")
 
     async def close(self) -> None:
@@ -96,16 +108,12 @@ class Connections:
         if upkeep is not None:
             upkeep.cancel()
             await asyncio.gather(upkeep, return_exceptions=True)
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            while self._under_way:  # the pool would refuse those that wait for a connection
+        sessions, self._sessions = self._sessions, None
+        if sessions is not None:
+            while self._under_way:
                 self._over.clear()
                 await self._over.wait()
-            try:
-                await asyncio.wait_for(pool.close(), _SECONDS)
-            except TimeoutError:  # the server does not answer
-                pool.terminate()
-            await asyncio.gather(*self._giving)
+            await sessions.close(_SECONDS)
         async with self._apart_busy:
             apart, self._apart, self._leads = self._apart, None, False
             if apart is not None:
@@ -128,57 +136,17 @@ class Connections:
         except ValueError as error:  # of the URL, which is not shown: there may be a password in it
             raise StoreUnavailable("the URL of the database cannot be read") from error
 
-    async def _pooled(self, *_: Any, **more: Any) -> asyncpg.Connection[asyncpg.Record]:
+    async def _pooled(self) -> Connection:
         # The plan of a prepared statement is made once: with months of partitions, to plan takes longer than
         # to look one up.
-        connection = await self._connect(**more)
+        connection = await self._connect()
         await connection.execute("SET plan_cache_mode = force_generic_plan")
         return connection
 
-    @asynccontextmanager
-    async def _connected(self, records: int = 1) -> AsyncIterator[Connection]:
-        """A connection of the pool, for as long as so many records may take. Raises StoreUnavailable, also
-        for what fails within."""
-        if self._pool is None:
-            raise StoreUnavailable("the store is not open")
-        self._under_way += 1
-        try:
-            with unavailable():
-                seconds = _SECONDS + records * _SECONDS_PER_RECORD
-                async with self._lent(self._pool, seconds) as connection:
-                    yield connection
-        finally:
-            self._under_way -= 1
-            self._over.set()
-
-    @asynccontextmanager
-    async def _lent(self, pool: asyncpg.Pool[asyncpg.Record], seconds: float) -> AsyncIterator[Connection]:
-        """A connection, which is cut when it takes too long. Who is cancelled does not wait for the server
-        to hear of it; but until it has, the session keeps its place in the pool: there are never more."""
-        connection = await pool.acquire(timeout=_WAIT_SECONDS)
-        cutting = asyncio.get_running_loop().call_later(seconds, connection.terminate)
-        cancelled = False
-        try:
-            yield connection
-        except asyncio.CancelledError:
-            cancelled = True
-            raise
-        except asyncpg.ReadOnlySQLTransactionError:
-            connection.terminate()  # the next session may be one that can write
-            raise
-        finally:
-            cutting.cancel()
-            giving = asyncio.create_task(self._give_back(pool, connection))
-            self._giving.add(giving)
-            giving.add_done_callback(self._giving.discard)
-            if not cancelled:
-                await giving
-
-    async def _give_back(self, pool: asyncpg.Pool[asyncpg.Record], connection: Any) -> None:
-        try:
-            await pool.release(connection, timeout=_SECONDS)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            log.info("a session did not end in time, and was cut: %s", str(error) or type(error).__name__)
+    def _connected(self, records: int = 1) -> Lent:
+        """A session, for as long as so many records may take. Raises StoreUnavailable, also for what fails
+        within."""
+        return Lent(self, _SECONDS + records * _SECONDS_PER_RECORD)
 
     async def _read(self, sql: str, *given: Any, records: int = 1) -> list[asyncpg.Record]:
         async with self._connected(records) as connection:
@@ -191,7 +159,7 @@ class Connections:
     @asynccontextmanager
     async def _aside(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
         """A connection of its own, for what takes long. Raises StoreUnavailable."""
-        if self._pool is None:
+        if self._sessions is None:
             raise StoreUnavailable("the store is not open")
         with unavailable():
             connection = await self._connect()
@@ -232,7 +200,7 @@ class Connections:
 
     async def _listening(self) -> asyncpg.Connection[asyncpg.Record]:
         async with self._apart_busy:
-            if self._pool is None:
+            if self._sessions is None:
                 raise StoreUnavailable("the store is not open")
             if self._apart is None or self._apart.is_closed():
                 self._leads = False
@@ -297,5 +265,42 @@ class Connections:
             log.warning("partitions to come were not made, and are tried again: %s", error)
 
 
-async def _nothing(_: object) -> None:
-    """Nothing to reset when a connection goes back: no session is left otherwise than it was found."""
+class Lent:
+    """A session on loan, which is cut when it takes too long. Written out, as every query goes through it."""
+
+    __slots__ = ("_connection", "_cutting", "_owner", "_seconds", "_sessions")
+
+    def __init__(self, owner: Connections, seconds: float) -> None:
+        self._owner = owner
+        self._seconds = seconds
+
+    async def __aenter__(self) -> Connection:
+        owner = self._owner
+        if owner._sessions is None:
+            raise StoreUnavailable("the store is not open")
+        self._sessions = owner._sessions
+        owner._under_way += 1
+        try:
+            self._connection = self._sessions.take() or await self._sessions.open()
+        except BaseException as error:
+            self._over()
+            if (said := passing(error)) is None:
+                raise
+            raise said from error
+        self._cutting = asyncio.get_running_loop().call_later(self._seconds, self._connection.terminate)
+        return self._connection
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._cutting.cancel()
+        if isinstance(error, _LOST) or (getattr(error, "sqlstate", None) or "").startswith("57P"):
+            self._connection.terminate()  # it ends; or the next may be one that can write
+        self._sessions.give_back(self._connection, cancelled=isinstance(error, asyncio.CancelledError))
+        self._over()
+        if error is not None and (said := passing(error)) is not None:
+            raise said from error
+
+    def _over(self) -> None:
+        self._owner._under_way -= 1
+        self._owner._over.set()

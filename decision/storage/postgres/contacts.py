@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import orjson
 
-from arbitration.contact import Contact, Counter, Key, Limits, State
-from decision.storage.counting import basis, contacts
+from arbitration.contact import Contact, Limits, State
+from decision.storage.counting import Counted, basis, contacts
 
 if TYPE_CHECKING:
     from decision.storage.postgres.connections import Connection
@@ -42,49 +41,6 @@ _ANSWERED = """
 _STATES = "SELECT decision_id, treatment, state FROM reservations WHERE decision_id = ANY($1)"
 
 
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """A customer's counters, each with the moment until which it holds, and what they are counted by (None:
-    they have to be counted)."""
-
-    basis: str | None = None
-    counters: dict[Key, tuple[Counter, int | None]] = field(default_factory=dict)
-
-    @staticmethod
-    def read(basis: str | None, text: str) -> Counted:
-        """From the columns of `standings`."""
-        return Counted(
-            basis,
-            {
-                (policy, target): (Counter(tuple(times), reserved, begun), until)
-                for policy, target, times, reserved, begun, until in orjson.loads(text)
-            },
-        )
-
-    def text(self) -> str:
-        """The column `counters`."""
-        return orjson.dumps(
-            [
-                [*key, counter.times, counter.reserved, counter.begun, until]
-                for key, (counter, until) in self.counters.items()
-            ]
-        ).decode()
-
-    def holds(self, now: int) -> dict[Key, int]:
-        """Until when each counter holds, of those that do."""
-        return {key: until for key, (_, until) in self.counters.items() if until is not None and until > now}
-
-    def moved(self, limits: Limits, before: Contact | None, after: Contact) -> Counted:
-        """With what changed of one decision. They must be counted by `limits`."""
-        counters = dict(self.counters)
-        for key, old, new, begins in limits.changes(before, after):
-            counter = counters[key][0] if key in counters else Counter()
-            counter = limits.moved(counter, key, old, new, begins)
-            counters[key] = counter, limits.limits[key[0]].until(counter)
-        return replace(self, counters=counters)
-
-
-UNCOUNTED = Counted()
 NOTHING = ""
 """What the counters are counted by of a customer for whom nothing was ever decided: by whatever is asked."""
 
@@ -93,10 +49,7 @@ async def count(connection: Connection, keys: Sequence[str], now: int, limits: L
     """A customer's counters by these limits and names, from the ledger."""
     recent = await connection.fetch(_RECENT, list(keys), now - limits.horizon)
     found = limits.counted(await _contacts(connection, recent))
-    return Counted(
-        basis(limits, len(keys)),
-        {key: (counter, limits.limits[key[0]].until(counter)) for key, counter in found.items()},
-    )
+    return Counted.of(basis(limits, len(keys)), found, limits)
 
 
 async def contact(connection: Connection, decision_id: str) -> Contact | None:

@@ -68,6 +68,8 @@ class PostgresLedger(PostgresStanding):
     """Implements `decision.storage.port.Ledger`."""
 
     async def commit_decisions(self, records: Sequence[DecisionRecord]) -> list[DecisionRecord | None]:
+        if len(records) == 1:
+            return await self._commit(records)
         of = await self._survivors({record.customer_id for record in records})
         groups: dict[str, list[int]] = {}
         for number, record in enumerate(records):
@@ -81,8 +83,6 @@ class PostgresLedger(PostgresStanding):
 
     async def _survivors(self, ids: Collection[str]) -> dict[str, str]:
         """Which of several are names of one customer."""
-        if len(ids) < 2:
-            return {}
         async with self._connected() as connection:
             return await survivors(connection, list(ids))
 

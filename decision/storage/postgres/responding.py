@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from arbitration.contact import Contact, Limits
 from decision.errors import Conflict
 from decision.storage import rows
-from decision.storage.counting import answered, basis
+from decision.storage.counting import UNCOUNTED, Counted, answered, basis
 from decision.storage.port import ERASED, MOST_RESPONSES, ResponseRecord
-from decision.storage.postgres.contacts import UNCOUNTED, Counted, contact
+from decision.storage.postgres.contacts import contact
 from decision.storage.postgres.standing import UNBOUNDED, keep, lock_one, settle, take
 
 if TYPE_CHECKING:

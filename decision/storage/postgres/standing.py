@@ -13,7 +13,7 @@ import orjson
 
 from arbitration.contact import Limits, moment
 from decision.storage import rows
-from decision.storage.counting import basis
+from decision.storage.counting import UNCOUNTED, Counted, basis
 from decision.storage.port import (
     NO_LIMITS,
     BudgetPeriod,
@@ -27,7 +27,7 @@ from decision.storage.port import (
     pseudonym,
 )
 from decision.storage.postgres.connections import Connections
-from decision.storage.postgres.contacts import NOTHING, UNCOUNTED, Counted, contact, count
+from decision.storage.postgres.contacts import NOTHING, contact, count
 from decision.storage.postgres.merges import SURVIVOR, lock, lock_named
 
 if TYPE_CHECKING:

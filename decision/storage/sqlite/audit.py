@@ -24,7 +24,8 @@ class SqliteAudit(Connections):
     """Implements `decision.storage.port.Audit`."""
 
     async def append(self, events: Sequence[Event], at: datetime, expected: int | None = None) -> list[Entry]:
-        return await self._write(partial(append, tuple(events), rows.micros(at), expected), len(events))
+        operation = partial(append, tuple(events), rows.micros(at), expected)
+        return await self._write(operation, len(events), brief=True)
 
     async def entries(
         self,

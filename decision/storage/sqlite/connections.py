@@ -1,4 +1,4 @@
-"""The two connections to an SQLite file: one reads, on the event loop, one writes, beside it."""
+"""The two connections to an SQLite file: one reads and one writes, for the most part on the event loop."""
 
 from __future__ import annotations
 
@@ -108,6 +108,18 @@ class Connections:
         except sqlite3.Error as error:
             raise StoreUnavailable(f"the read failed: {error}") from error
 
+    def _look(self, sql: str, parameters: Sequence[Any]) -> Row:
+        """The one row of what is read for every decision: from the connection that writes, where it is free,
+        as another finds its cache of pages out of date after each commit."""
+        connection = None if self._writer is None else self._writer.reader()
+        if connection is not None:
+            try:
+                found: list[Row] = connection.execute(sql, parameters).fetchall()
+                return found[0]
+            except sqlite3.OperationalError:  # it waits for nobody; the other may
+                pass
+        return self._read(sql, parameters)[0]
+
     def _read_one(self, sql: str, parameters: Sequence[Any] = ()) -> Row | None:
         rows = self._read(sql, parameters)
         return rows[0] if rows else None
@@ -161,11 +173,18 @@ class Connections:
         """How many records wait to be written, or are being written."""
         return 0 if self._writer is None else self._writer.waiting
 
-    async def _write(self, operation: Operation[T], records: int = 1) -> T:
-        """Runs it in the writer. Raises StoreBusy, StoreUnavailable, and what it raises itself."""
+    async def _write(self, operation: Operation[T], records: int = 1, *, brief: bool = False) -> T:
+        """Runs it in the writer. Raises StoreBusy, StoreUnavailable, and what it raises itself. `brief`: it
+        may keep the event loop waiting."""
         if self._writer is None:
             raise StoreUnavailable("the store is not open")
-        return await self._writer.run(operation, records)
+        return await self._writer.run(operation, records, brief=brief)
+
+    async def _settle(self) -> None:
+        """Waits until all that can be read now is on the disk."""
+        if self._writer is None:
+            raise StoreUnavailable("the store is not open")
+        await self._writer.settle()
 
 
 def _refuse_read_only(connection: sqlite3.Connection) -> None:

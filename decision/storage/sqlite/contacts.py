@@ -1,15 +1,13 @@
-"""Counts contacts in SQLite: keeps each customer's counters as `arbitration.contact` works them out."""
+"""Counts contacts in SQLite: a customer's counters are one value of its row in `standings`."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
 
-import orjson
-
-from arbitration.contact import Contact, Counter, Key, Limits
+from arbitration.contact import Contact, Limits
 from decision.storage import rows
-from decision.storage.counting import basis, contacts
+from decision.storage.counting import UNCOUNTED, Counted, basis, contacts
 
 # The decisions that can still matter: those made or answered within the horizon, and those still reserved,
 # since what is taken away later must have been counted.
@@ -23,26 +21,17 @@ _RECENT = """
      ORDER BY seq
 """
 _ONE = "SELECT decision_id, decided_at, channel, activation, reply FROM decisions WHERE decision_id = ?"
-_COUNTER = "SELECT times, reserved, begun FROM counters WHERE customer_id = ? AND policy = ? AND target = ?"
+_KEEP = """
+    INSERT INTO standings (customer_id, revision, basis, counters) VALUES (?, 1, ?, ?)
+    ON CONFLICT (customer_id) DO UPDATE
+       SET revision = revision + 1, basis = excluded.basis, counters = excluded.counters
+"""
 
 
-def count(connection: sqlite3.Connection, keys: Sequence[str], now: int, limits: Limits) -> None:
-    """Makes sure that a customer's counters are counted by these limits and names: anew from the ledger
-    where they are not."""
-    wanted = basis(limits, len(keys))
-    if connection.execute("SELECT basis FROM countings WHERE customer_id = ?", keys[:1]).fetchone() == (
-        wanted,
-    ):
-        return
-    given = rows.text(list(keys))
-    connection.execute("DELETE FROM counters WHERE customer_id IN (SELECT value FROM json_each(?))", (given,))
-    decided = connection.execute(_RECENT, (given, now - limits.horizon)).fetchall()
-    for key, counter in limits.counted(_contacts(connection, decided)).items():
-        _keep(connection, keys[0], key, counter, limits)
-    connection.execute(
-        "INSERT INTO countings VALUES (?, ?) ON CONFLICT (customer_id) DO UPDATE SET basis = excluded.basis",
-        (keys[0], wanted),
-    )
+def count(connection: sqlite3.Connection, keys: Sequence[str], now: int, limits: Limits) -> Counted:
+    """A customer's counters by these limits and names, anew from the ledger; not written."""
+    decided = connection.execute(_RECENT, (rows.text(list(keys)), now - limits.horizon)).fetchall()
+    return Counted.of(basis(limits, len(keys)), limits.counted(_contacts(connection, decided)), limits)
 
 
 def contact(connection: sqlite3.Connection, decision_id: str) -> Contact | None:
@@ -51,38 +40,18 @@ def contact(connection: sqlite3.Connection, decision_id: str) -> Contact | None:
     return found[0] if found else None
 
 
-def forget(connection: sqlite3.Connection, customer_id: str) -> None:
-    """Lets a customer's counters be counted anew when they are next asked for."""
-    connection.execute("DELETE FROM countings WHERE customer_id = ?", (customer_id,))
+def read(connection: sqlite3.Connection, customer_id: str) -> Counted:
+    """The counters of a customer, by its own id."""
+    row = connection.execute(
+        "SELECT basis, counters FROM standings WHERE customer_id = ?", (customer_id,)
+    ).fetchone()
+    return UNCOUNTED if row is None else Counted.read(*row)
 
 
-def move(
-    connection: sqlite3.Connection, customer_id: str, limits: Limits, before: Contact | None, after: Contact
-) -> None:
-    """Moves a customer's counters by what changed of one decision. They must be counted by `limits`."""
-    for key, old, new, begins in limits.changes(before, after):
-        row = connection.execute(_COUNTER, (customer_id, *key)).fetchone()
-        counter = Counter() if row is None else Counter(tuple(orjson.loads(row[0])), row[1], row[2])
-        _keep(connection, customer_id, key, limits.moved(counter, key, old, new, begins), limits)
-
-
-def _keep(
-    connection: sqlite3.Connection, customer_id: str, key: Key, counter: Counter, limits: Limits
-) -> None:
-    connection.execute(
-        "INSERT INTO counters (customer_id, policy, target, times, reserved, begun, until)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (customer_id, policy, target) DO UPDATE SET"
-        " times = excluded.times, reserved = excluded.reserved, begun = excluded.begun,"
-        " until = excluded.until",
-        (
-            customer_id,
-            *key,
-            orjson.dumps(counter.times).decode(),
-            counter.reserved,
-            counter.begun,
-            limits.limits[key[0]].until(counter),
-        ),
-    )
+def keep(connection: sqlite3.Connection, customer_id: str, counted: Counted) -> None:
+    """Writes the counters of a customer; from now on nothing is committed that rests on what was read before.
+    `UNCOUNTED`: they are counted anew when they are next asked for."""
+    connection.execute(_KEEP, (customer_id, counted.basis, counted.text()))
 
 
 def _contacts(connection: sqlite3.Connection, decided: Sequence[rows.Row]) -> list[Contact]:

@@ -67,8 +67,7 @@ def erase(
     for table in ("customers", "identities", "stops"):
         found += connection.execute(f"DELETE FROM {table} WHERE {_AMONG}", (among,)).rowcount
     connection.execute("DELETE FROM merges WHERE survivor = ?", (id,))
-    for table in ("counters", "countings"):
-        connection.execute(f"DELETE FROM {table} WHERE {_AMONG}", (among,))
+    connection.execute(f"DELETE FROM standings WHERE {_AMONG}", (among,))
     if not found:
         return erased_at(connection, mark(customer_id))
     connection.executemany(

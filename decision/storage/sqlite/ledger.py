@@ -10,22 +10,38 @@ from functools import partial
 from arbitration.contact import Contact, Limits
 from decision.errors import Conflict
 from decision.storage import rows
-from decision.storage.counting import answered
+from decision.storage.counting import UNCOUNTED, answered, basis
 from decision.storage.months import month_of
-from decision.storage.port import ERASED, MOST_RESPONSES, NO_LIMITS, DecisionRecord, ResponseRecord
-from decision.storage.sqlite.contacts import contact, forget, move
+from decision.storage.port import ERASED, MOST_RESPONSES, NO_LIMITS, Claim, DecisionRecord, ResponseRecord
+from decision.storage.sqlite.contacts import contact, keep
 from decision.storage.sqlite.merges import SURVIVOR
 from decision.storage.sqlite.standing import (
+    Looked,
     SqliteStanding,
-    counted_by,
-    holds_still,
+    counted_for,
+    counters_of,
     lives,
     make_good,
+    period_key,
     settle,
 )
 
 _VACUUM_SECONDS = 60.0
 _INSERT_DECISION = f"INSERT INTO decisions ({rows.DECISION}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+# ?13: the customer, ?14 to ?16: its revision, how many other names it has, and who was erased, as they were
+# read: while these are the same, nothing has changed that a decision rests on, but for budgets, ?17.
+_INSERT_IF_STILL = f"""
+    INSERT INTO decisions ({rows.DECISION}) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12
+     WHERE coalesce((SELECT revision FROM standings WHERE standings.customer_id = ?13), 0) = ?14
+       AND (SELECT count(*) FROM merges WHERE survivor = ?13) = ?15
+       AND (SELECT coalesce(max(seq), 0) FROM tombstones) = ?16
+       AND NOT EXISTS (SELECT 1 FROM merges WHERE merges.customer_id = ?13)
+       AND NOT EXISTS (SELECT 1 FROM json_each(?17) LEFT JOIN budgets
+                           ON budget = json_extract(value, '$[0]') AND begins = json_extract(value, '$[1]')
+                        WHERE coalesce(used, 0) NOT BETWEEN json_extract(value, '$[2]')
+                                                        AND json_extract(value, '$[3]'))
+        ON CONFLICT DO NOTHING
+"""
 _BY_ID = f"SELECT {rows.DECISION} FROM decisions WHERE decision_id = ?"
 _BY_REQUEST = f"""
     SELECT {rows.DECISION} FROM decisions WHERE seq = (
@@ -34,12 +50,6 @@ _BY_REQUEST = f"""
             UNION ALL SELECT customer_id FROM merges WHERE survivor = {SURVIVOR}
         ) CROSS JOIN decisions
          WHERE customer_id = name AND request_id = ?2 ORDER BY customer_id <> ?1, seq LIMIT 1
-    )
-"""
-_BY_REQUEST_OF_ANY = f"""
-    SELECT {rows.DECISION} FROM decisions WHERE seq = (
-        SELECT seq FROM json_each(?) AS keys CROSS JOIN decisions
-         WHERE customer_id = keys.value AND request_id = ? ORDER BY keys.key LIMIT 1
     )
 """
 # The newest are found in the index alone: only they are read, however many there are.
@@ -71,7 +81,7 @@ class SqliteLedger(SqliteStanding):
 
     async def commit_decisions(self, records: Sequence[DecisionRecord]) -> list[DecisionRecord | None]:
         given = [(record, rows.decision_row(record)) for record in records]
-        return await self._write(partial(_commit_decisions, given), len(given))
+        return await self._write(partial(_commit_decisions, given), len(given), brief=True)
 
     async def decision(self, decision_id: str) -> DecisionRecord | None:
         row = self._read_one(_BY_ID, (decision_id,))
@@ -84,14 +94,10 @@ class SqliteLedger(SqliteStanding):
         )
         return {row[0]: rows.decision(row) for row in found}
 
-    async def decision_of_request(self, keys: tuple[str, ...], request_id: str) -> DecisionRecord | None:
-        row = self._read_one(_BY_REQUEST_OF_ANY, (rows.text(list(keys)), request_id))
-        return None if row is None else rows.decision(row)
-
     async def commit_responses(
         self, records: Sequence[ResponseRecord], limits: Limits = NO_LIMITS
     ) -> list[bool]:
-        return await self._write(partial(_commit_responses, tuple(records), limits), len(records))
+        return await self._write(partial(_commit_responses, tuple(records), limits), len(records), brief=True)
 
     async def history(
         self, keys: tuple[str, ...], limit: int
@@ -170,22 +176,55 @@ def _commit_decisions(
 def _commit_decision(
     connection: sqlite3.Connection, record: DecisionRecord, row: rows.Row
 ) -> DecisionRecord | None:
+    claim = record.claim
+    looked = None if claim is None else _seen(record, claim)
+    if claim is not None and looked is not None and _insert_if_still(connection, record, row, looked, claim):
+        make_good(connection, record, claim, looked.own, looked.counted)
+        return record
     if record.request_id is not None:
         earlier = connection.execute(_BY_REQUEST, (record.customer_id, record.request_id)).fetchone()
         if earlier is not None:
             return rows.decision(earlier)
     if not lives(connection, record):
         return None
-    if record.claim is not None and not holds_still(connection, record, record.claim):
+    counted = None if claim is None else counted_for(connection, record, claim)
+    if claim is not None and counted is None:
         return None
     if connection.execute(f"{_INSERT_DECISION} ON CONFLICT DO NOTHING", row).rowcount:
-        if record.claim is not None:
-            make_good(connection, record, record.claim)
+        if claim is not None and counted is not None:
+            make_good(connection, record, claim, *counted)
         return record
     same = rows.decision(connection.execute(_BY_ID, (record.decision_id,)).fetchone())
     if same != record:
         raise Conflict("decision_id", f"decision {record.decision_id} is in the ledger with other content")
     return same
+
+
+def _seen(record: DecisionRecord, claim: Claim) -> Looked | None:
+    """What was read that a decision rests on; None where all of it has to be compared."""
+    looked = None if claim.standing is None else claim.standing.read
+    if claim.standing is None or not isinstance(looked, Looked):
+        return None
+    own, names = claim.keys[0], len(claim.keys)
+    counted_by = basis(claim.limits, names) if claim.limits.limits else None
+    same = (own, names, counted_by) == (looked.own, looked.names, looked.counted.basis)
+    joins_others = bool(claim.joins and claim.standing.memberships)
+    if not same or joins_others or not looked.settled or looked.at != rows.micros(record.decided_at):
+        return None
+    return looked if record.life in (0, looked.life) else None
+
+
+def _insert_if_still(
+    connection: sqlite3.Connection, record: DecisionRecord, row: rows.Row, looked: Looked, claim: Claim
+) -> bool:
+    """Records a decision if nothing has changed since, and its request was not answered; whether it has."""
+    many = looked.names > 1 and record.request_id is not None  # under one name the index tells
+    if many and connection.execute(_BY_REQUEST, (record.customer_id, record.request_id)).fetchone():
+        return False
+    ranges = [(*period_key(period), *within) for period, within in claim.ranges.items()]
+    still = (looked.own, looked.revision, looked.names - 1, looked.life - 1)
+    given = (*row, *still, rows.text(ranges) if ranges else None)
+    return bool(connection.execute(_INSERT_IF_STILL, given).rowcount)
 
 
 def _commit_responses(
@@ -224,17 +263,17 @@ def _commit_response(
     ).fetchone()
     if many >= MOST_RESPONSES:
         raise Conflict(f"[{index}].decision_id", f"it has {MOST_RESPONSES} responses already")
-    own, counted = counted_by(connection, record.customer_id, limits)
+    own, counted = counters_of(connection, record.customer_id, limits)
     before = None
-    if counted:
+    if counted is not UNCOUNTED:
         before = heard.get(record.decision_id) or contact(connection, record.decision_id)
     settled = _take_in(connection, record)
     if before is None:
-        forget(connection, own)
+        keep(connection, own, UNCOUNTED)
         return True
     times = rows.micros(record.occurred_at), rows.micros(record.received_at)
     after = answered(before, (record.treatment, record.outcome, *times), settled=settled)
-    move(connection, own, limits, before, after)
+    keep(connection, own, counted.moved(limits, before, after))
     heard[record.decision_id] = after
     return True
 

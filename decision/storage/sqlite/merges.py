@@ -20,6 +20,7 @@ NAMES = f"""
            (SELECT json_group_array(json_array(type, value)) FROM identities WHERE customer_id = id)
       FROM (SELECT {SURVIVOR} AS id)
 """
+RESOLVE = "SELECT customer_id FROM identities WHERE type = ? AND value = ?"
 # Pseudonyms begin with a control character, so they sort before ids: however many, none is looked at.
 SHARED = """
     SELECT value FROM json_each(?) AS given
@@ -88,9 +89,7 @@ def merge(customer_id: str, identities: Sequence[Identity], at: int, connection:
     profile = read_profile(connection, customer_id)
     survivor = profile.customer.customer_id
     for identity in identities:
-        row = connection.execute(
-            "SELECT customer_id FROM identities WHERE type = ? AND value = ?", (identity.type, identity.value)
-        ).fetchone()
+        row = connection.execute(RESOLVE, (identity.type, identity.value)).fetchone()
         if row is None:
             connection.execute(
                 "INSERT INTO identities (type, value, customer_id) VALUES (?, ?, ?)",
@@ -111,4 +110,5 @@ def _absorb(connection: sqlite3.Connection, survivor: str, merged: str, at: int)
     connection.execute(
         "INSERT INTO merges (customer_id, survivor, merged_at) VALUES (?, ?, ?)", (merged, survivor, at)
     )
-    connection.execute("DELETE FROM customers WHERE customer_id = ?", (merged,))
+    for table in ("customers", "standings"):  # with a name more the survivor is counted anew
+        connection.execute(f"DELETE FROM {table} WHERE customer_id = ?", (merged,))

@@ -16,6 +16,7 @@ from decision.storage.sqlite.erasing import HALF_ERASED, IDLE, erase
 from decision.storage.sqlite.merges import (
     CUSTOMER_ROW,
     NAMES,
+    RESOLVE,
     SURVIVOR,
     keep_pseudonyms,
     merge,
@@ -50,16 +51,15 @@ class SqliteProfiles(Connections):
         return rows.names(self._read(NAMES, (customer_id,))[0])
 
     async def resolve(self, identity: Identity) -> str | None:
-        row = self._read_one(
-            "SELECT customer_id FROM identities WHERE type = ? AND value = ?", (identity.type, identity.value)
-        )
+        row = self._read_one(RESOLVE, (identity.type, identity.value))
         return None if row is None else row[0]
 
     async def put_customers(self, customers: Sequence[Customer], at: datetime) -> None:
-        await self._write(partial(_put, tuple(customers), rows.micros(at)), len(customers))
+        await self._write(partial(_put, tuple(customers), rows.micros(at)), len(customers), brief=True)
 
     async def patch_customers(self, changes: Sequence[Change], at: datetime) -> list[Customer]:
-        return await self._write(partial(_patch, tuple(changes), rows.micros(at)), len(changes))
+        operation = partial(_patch, tuple(changes), rows.micros(at))
+        return await self._write(operation, len(changes), brief=True)
 
     async def merge(self, customer_id: str, identities: Sequence[Identity], at: datetime) -> Names:
         return await self._write(partial(merge, customer_id, tuple(identities), rows.micros(at)))

@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from arbitration.contact import Limits
 from decision.storage import rows
-from decision.storage.port import (
-    NO_LIMITS,
-    BudgetPeriod,
-    Event,
-    Identity,
-    Publication,
-    Situation,
-    Store,
-    pseudonym,
-)
+from decision.storage.port import Event, Publication, Store
 from decision.storage.sqlite.audit import SqliteAudit, append
 from decision.storage.sqlite.connections import Connections
 from decision.storage.sqlite.fairness import SqliteFairness
@@ -73,26 +63,6 @@ class SqliteStore(
     Several processes may use the same file on one machine; their writes take turns. Every method
     raises StoreUnavailable where the file cannot be read or written, or is not open.
     """
-
-    async def situation(
-        self,
-        who: str | Identity,
-        now: datetime,
-        limits: Limits = NO_LIMITS,
-        budgets: Collection[BudgetPeriod] = (),
-        request_id: str | None = None,
-    ) -> Situation:
-        asked = pseudonym(who) if isinstance(who, Identity) else who
-        found = await self.resolve(who) if isinstance(who, Identity) else who
-        names = await self.names(asked if found is None else found)
-        keys = names.keys
-        earlier = None
-        if request_id is not None:
-            first = (asked, *(key for key in keys if key != asked))
-            earlier = await self.decision_of_request(first, request_id)
-        standing = await self.standing(keys, now, limits, budgets)
-        profile = None if found is None else await self.customer(names.customer_id)
-        return Situation(names, found is None, profile, standing, earlier)
 
 
 def _publish(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from arbitration.policy import contest
@@ -30,6 +30,7 @@ def beliefs(seed: int, count: int, likeness: float, narrow: float) -> tuple[Floa
 
 
 @settings(max_examples=120, deadline=None)
+@example(seed=2607, count=200, likeness=2.0, narrow=0.0, removed=4, best_first=False)
 @given(
     seed=st.integers(0, 10**6),
     count=st.sampled_from([1, 2, 3, 5, 20, 47, 49, 60, 200]),

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from decision.serving import wire
-from decision.serving.wire import LONGEST_URL, MOST_BYTES, MOST_HEADERS, Wire
+from decision.serving.wire import LONGEST_URL, MOST_BYTES, MOST_HEADERS, Cycle, Wire
 
 LINE = b"GET / HTTP/1.1\r\nhost: x\r\n"
 
@@ -114,3 +117,65 @@ async def test_who_sends_no_whole_head_is_not_waited_for(monkeypatch: pytest.Mon
     assert refused(await told([LINE] + [b"a: b\r\n"] * 10, pause=0.02))
     # Who has sent one waits as long as it takes.
     assert (await told([LINE + b"\r\n"], pause=0.2)).endswith(b"0000000<open>")
+
+
+class Written:
+    """A transport that keeps what is written."""
+
+    def __init__(self) -> None:
+        self.bytes = b""
+
+    def write(self, data: bytes) -> None:
+        self.bytes += data
+
+    def close(self) -> None:
+        self.bytes += b"<closed>"
+
+
+async def response(kind: type[RequestResponseCycle], method: str, *messages: Any, keep_alive: bool) -> Any:
+    """What a response comes to on the wire; or why it cannot be sent."""
+    written: Any = Written()
+    flow: Any = SimpleNamespace(write_paused=False, resume_reading=lambda: None)
+    log = logging.getLogger("t")
+    scope: Any = {"method": method}
+    default = [(b"date", b"now")]
+    cycle = kind(
+        scope, written, flow, log, log, False, default, asyncio.Event(), False, keep_alive, lambda: None
+    )
+    try:
+        for message in messages:
+            await cycle.send(message)
+    except RuntimeError as error:
+        return written.bytes, str(error)
+    return written.bytes, cycle.keep_alive, cycle.response_complete
+
+
+@pytest.mark.parametrize("method", ["POST", "HEAD"])
+@pytest.mark.parametrize("keep_alive", [True, False])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [(b"content-length", b"2"), (b"content-type", b"application/json"), (b"X-Up", b"a: b")],
+        [(b"Content-Length", b"2"), (b"a", b"b")],
+        [(b"content-length", b"1"), (b"a", b"b")],
+        [(b"content-length", b"2"), (b"Connection", b"close")],
+        [(b"content-length", b"2"), (b"connection", b"keep-alive")],
+        [(b"transfer-encoding", b"chunked")],
+        [(b"a", b"b")],
+        [(b"content-length", b"2"), (b"a b", b"c")],
+        [(b"content-length", b"2"), (b"a", b"b\r\nc: d")],
+        [(b"content-length", b"x")],
+    ],
+)
+async def test_a_response_is_sent_as_uvicorn_would(
+    method: str, headers: list[tuple[bytes, bytes]], *, keep_alive: bool
+) -> None:
+    start = {"type": "http.response.start", "status": 200, "headers": headers}
+    for messages in ([start, {"type": "http.response.body", "body": b"{}"}], [start, start], [{"type": "x"}]):
+        outcomes = []
+        for kind in (RequestResponseCycle, Cycle):
+            try:
+                outcomes.append(await response(kind, method, *messages, keep_alive=keep_alive))
+            except ValueError as error:
+                outcomes.append(type(error))
+        assert outcomes[0] == outcomes[1]

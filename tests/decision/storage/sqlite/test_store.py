@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 
 from decision.errors import StoreUnavailable
-from decision.storage.port import Change, ConsentDetail, Customer, Identity
+from decision.storage.port import Change, ConsentDetail, Customer, DecisionRecord, Identity
+from decision.storage.sqlite import log as logs
 from decision.storage.sqlite import migrate as migrating
 from decision.storage.sqlite.learning import _LEARNED
-from decision.storage.sqlite.ledger import _BY_REQUEST_OF_ANY, _NEWEST
+from decision.storage.sqlite.ledger import _INSERT_IF_STILL, _NEWEST
 from decision.storage.sqlite.merges import NAMES, PROFILE
 from decision.storage.sqlite.migrate import migrate, migrations
 from decision.storage.sqlite.profiles import _CUSTOMER, _TOLD
-from decision.storage.sqlite.standing import _STOPS
+from decision.storage.sqlite.standing import _BY_REQUEST_OF_ANY, _LOOK, _SITUATION
 from decision.storage.sqlite.store import SqliteStore
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -56,7 +57,9 @@ def test_reads_search_an_index_and_sort_nothing(
         (PROFILE, 1, 1),
         (_CUSTOMER, 1, 1),
         (_TOLD, 1, 0),
-        (_STOPS, 2, 0),
+        (_LOOK, 4, 1),
+        (_SITUATION, 5, 8),
+        (_INSERT_IF_STILL, 17, 1),
         (_BY_REQUEST_OF_ANY, 2, 1),
         (_NEWEST, 2, 1),
     ],
@@ -156,19 +159,53 @@ async def test_the_reading_connection_cannot_write(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_a_commit_is_written_ahead_and_synced(tmp_path: Path) -> None:
-    """Seen on the connection that writes: the default in WAL mode would lose commits with the power."""
+async def test_a_commit_is_written_ahead_and_synced_by_us(tmp_path: Path) -> None:
+    """Seen on the connection that writes: SQLite itself syncs with checkpoints only; see `test_writer.py`."""
 
-    def modes(connection: sqlite3.Connection) -> tuple[str, int]:
-        (journal,) = connection.execute("PRAGMA journal_mode").fetchone()
-        (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
-        return journal, synchronous
+    def modes(connection: sqlite3.Connection) -> tuple[str, int, int, int]:
+        names = ("journal_mode", "synchronous", "wal_autocheckpoint", "secure_delete")
+        journal, *rest = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names)
+        return journal, *rest
 
-    full = 2
+    normal, never, always = 1, 0, 1
     store = SqliteStore(tmp_path / "store.db")
     await store.open()
-    assert await store._write(modes) == ("wal", full)
+    assert await store._write(modes) == ("wal", normal, never, always)
     await store.close()
     await store.open()  # also on a file that is there already
-    assert await store._write(modes) == ("wal", full)
+    assert await store._write(modes) == ("wal", normal, never, always)
     await store.close()
+
+
+async def test_an_answer_is_given_again_only_once_it_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may have committed it, and not yet synced it."""
+    syncs = 0
+    sync = logs._sync
+
+    def counted(file: int) -> None:
+        nonlocal syncs
+        syncs += 1
+        sync(file)
+
+    monkeypatch.setattr(logs, "_sync", counted)
+    ours, other = SqliteStore(tmp_path / "store.db"), SqliteStore(tmp_path / "store.db")
+    await other.open()
+    await ours.open()
+    given = ("c-1", "r-1", "h", NOW, "web", "live", "v1", {}, b"{}", b"{}")
+    await other.commit_decisions([DecisionRecord("d-1", *given)])
+    before = syncs
+    assert (await ours.situation("c-1", NOW, request_id="r-2")).earlier is None
+    assert syncs == before
+    found = (await ours.situation("c-1", NOW, request_id="r-1")).earlier
+    assert found is not None
+    assert found.decision_id == "d-1"
+    assert syncs == before + 1
+    assert await ours.decision_of_request(("c-1",), "r-1") == found
+    assert syncs == before + 2
+    (repeated,) = await ours.commit_decisions([DecisionRecord("d-2", *given)])
+    assert repeated == found
+    assert syncs == before + 3
+    await ours.close()
+    await other.close()

@@ -23,15 +23,16 @@ Indices = npt.NDArray[np.intp]
 
 _Z = 6.0  # beyond ±6 deviations lies 1e-9 of a Normal
 _OFF = 2e-8  # how far off they may be; one alone is met now and then by errors that cancel
-_FEW = 48
+_VERY_FEW, _FEW = 12, 48
 _LEAST = 1e-300  # of what is divided by
 _NARROWEST = 1e-9
 _LOOKED_AT = 32
 _LOOK = np.linspace(0, 1, 33) ** 2
-# Of a panel, nodes and weights. The panels of few are laid with less care, and so have more.
-_OF_FEW = np.polynomial.legendre.leggauss(20)
-_OF_MANY = np.polynomial.legendre.leggauss(12)
-_ROOT_TAU = math.sqrt(2 * math.pi)
+_PANELS = {
+    count: (nodes, weights / math.sqrt(2 * math.pi))
+    for count in (12, 20, 32, 40, 64)
+    for nodes, weights in [np.polynomial.legendre.leggauss(count)]
+}
 # Between these levels of its distribution lies the greatest of all, and of those that may be left at the end.
 _OF_ALL = np.array([0.5, 0.99, 1 - 1e-9])
 _OF_LEFT = np.array([1e-9, 0.02, 0.5])
@@ -51,36 +52,48 @@ class Contest:
         self._sd = sd
         self._removed = min(removed, len(mean) - 1)
         self._row: Indices | None = None  # of each arm among those worked out; -1: it cannot win
-        self._distribution: Floats | None = None
+        self._finer = False
         if len(mean) > 1:
             self._work_out()
 
     def chances(self, left: Indices) -> Floats:
         """P(arm i is the greatest of those left). left: positions, (k,), k ≥ 1, ascending. Returns float64
         (k,), summing to 1. Absolute error below 1e-6."""
-        if self._distribution is not None and len(left) >= len(self._mean) - self._removed:
-            among = left
-            if self._row is not None:
-                among = self._row.take(left)
-                inside = among >= 0
-                among = among.compress(inside)
-            distribution, hazard = self._distribution, self._hazard
-            if len(among) < len(distribution):
-                distribution, hazard = distribution.take(among, axis=0), hazard.take(among, axis=0)
-            greatest = np.multiply.reduce(distribution, axis=0)
-            measured = greatest * self._measure
-            rate = np.add.reduce(hazard, axis=0)
-            rate *= measured
-            total, half = float(np.add.reduce(rate)), float(rate @ greatest)
-            if abs(total - 1.0) < _OFF and abs(half - 0.5) < _OFF:
-                shares: Floats = hazard @ measured
-                shares /= total
-                if len(among) == len(left):
-                    return shares
-                spread = np.zeros(len(left))
-                spread[inside] = shares
-                return spread
+        if len(left) == 1:
+            return np.ones(1)
+        if len(left) >= len(self._mean) - self._removed:
+            shares = self._shares(left)
+            if shares is None and not self._finer:
+                self._finer = True
+                self._work_out()
+                shares = self._shares(left)
+            if shares is not None:
+                return shares
         return best_of_normals(self._mean.take(left), self._sd.take(left))
+
+    def _shares(self, left: Indices) -> Floats | None:
+        """What the nodes make of it; None where they do not do."""
+        distribution, hazard, among = self._distribution, self._hazard, left
+        if self._row is not None:
+            among = self._row.take(left)
+            inside = among >= 0
+            among = among.compress(inside)
+        if len(among) < len(distribution):
+            distribution, hazard = distribution.take(among, axis=0), hazard.take(among, axis=0)
+        greatest = np.multiply.reduce(distribution, axis=0)
+        measured = greatest * self._measure
+        rate = np.add.reduce(hazard, axis=0)
+        rate *= measured
+        total, half = float(np.add.reduce(rate)), float(rate @ greatest)
+        if abs(total - 1.0) > _OFF or abs(half - 0.5) > _OFF:
+            return None
+        shares: Floats = hazard @ measured
+        shares /= total
+        if len(among) == len(left):
+            return shares
+        spread = np.zeros(len(left))
+        spread[inside] = shares
+        return spread
 
     def _work_out(self) -> None:
         mean, removed = self._mean, self._removed
@@ -88,13 +101,13 @@ class Contest:
         scale = max(float(mean.max()), -float(mean.min()), float(self._sd.max()), 1e-290)
         sd = np.maximum(self._sd, _NARROWEST * scale)
         if len(mean) <= _FEW:
-            (of_panel, weights), edges = _OF_FEW, _edges_of_few(mean, sd, removed)
+            edges = _edges_of_few(mean, sd, removed)
         else:
-            of_panel, weights = _OF_MANY
             edges, may_win = _edges_of_many(mean, sd, removed)
             self._row = np.full(len(mean), -1)
             self._row[may_win] = np.arange(len(may_win))
             mean, sd = mean.take(may_win), sd.take(may_win)
+        of_panel, weights = _panel(len(mean), self._finer)
         half = (edges[1:] - edges[:-1])[:, None] * 0.5
         nodes = (half * of_panel + (edges[:-1, None] + half)).ravel()
         deviation = sd[:, None]
@@ -109,7 +122,15 @@ class Contest:
         z /= deviation
         self._distribution = distribution
         self._hazard = z
-        self._measure = (half * (weights / _ROOT_TAU)).ravel()
+        self._measure = (half * weights).ravel()
+
+
+def _panel(count: int, finer: bool) -> tuple[Floats, Floats]:
+    """Nodes and weights: the panels of few are laid with less care, and more nodes of very few cost next to
+    nothing."""
+    if finer:
+        return _PANELS[64 if count <= _FEW else 32]
+    return _PANELS[40 if count <= _VERY_FEW else 20 if count <= _FEW else 12]
 
 
 def _edges_of_few(mean: Floats, sd: Floats, removed: int) -> Floats:

@@ -17,7 +17,7 @@ from decision.errors import StoreBusy, StoreUnavailable
 async def test_a_store_that_cannot_take_it_is_a_503_that_says_when_to_come_back(
     service: Service, monkeypatch: pytest.MonkeyPatch, error: StoreUnavailable, code: str
 ) -> None:
-    async def refuses(*_: Any) -> None:
+    async def refuses(*_: Any, **__: Any) -> None:
         raise error
 
     monkeypatch.setattr(service.context.store, "_write", refuses)

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -41,6 +42,7 @@ _CEL_TYPES = {
     "timestamp": cel.Type.TIMESTAMP,
     "strings": cel.Type.List(cel.Type.STRING),
 }
+_MOST_REMEMBERED = 20_000
 _NUMBERS = (cel.Type.INT, cel.Type.DOUBLE, cel.Type.UINT)
 _STRING = (
     r"""(?:[rR][bB]?|[bB][rR])(?:"[^"\n]*"|'[^'\n]*')|"""
@@ -125,6 +127,7 @@ class Language:
         """`unknown`: names of facts whose own declaration is broken; they take part as untyped, so
         that one broken declaration is not reported again by every rule that uses it."""
         self._asked: dict[str, str] = {}
+        self._compiled: dict[tuple[str, str], Program | list[RuleProblem]] = {}
         variables = {name: _CEL_TYPES[fact.type] for name, fact in declared.items()}
         untyped = {name: cel.Type.DYN for name in unknown if name not in variables}
         self._lenient = bool(untyped)
@@ -139,6 +142,14 @@ class Language:
 
     def compile(self, text: str, wanted: Wanted = "bool") -> Program | list[RuleProblem]:
         """A program whose result is of the type `wanted` (`number`: int or double), or what is wrong."""
+        if len(self._compiled) > _MOST_REMEMBERED:
+            self._compiled.clear()
+        found = self._compiled.get((text, wanted))
+        if found is None:
+            found = self._compiled[text, wanted] = self._compile(text, wanted)
+        return found
+
+    def _compile(self, text: str, wanted: Wanted) -> Program | list[RuleProblem]:
         if odd := _unreadable(_presence(text)):
             return odd
         try:
@@ -154,7 +165,8 @@ class Language:
         for match in _HAS.finditer(text):
             if match[1] is None:
                 name = re.sub(r"\s", "", match[4])
-                self._asked[name] = f"has.{name}"
+                if name not in self._asked:  # made anew, as others may be going through it
+                    self._asked = {**self._asked, name: f"has.{name}"}
         return Program(text, names(text), expression)
 
     def part(self, text: str) -> Program:
@@ -174,6 +186,17 @@ class Language:
             variables[asked] = name in facts
         variables["now"] = now
         return self._env.Activation(variables)
+
+
+def language_of(declared: Mapping[str, Declared], unknown: Iterable[str] = ()) -> Language:
+    """As `Language`, but one for all catalogs that declare the same: most rules of a new catalog are those of
+    the one before, and are compiled already."""
+    return _language(tuple((name, fact.type) for name, fact in declared.items()), tuple(unknown))
+
+
+@lru_cache(maxsize=8)
+def _language(types: tuple[tuple[str, FactType], ...], unknown: tuple[str, ...]) -> Language:
+    return Language({name: Declared(type) for name, type in types}, unknown)
 
 
 @dataclass(frozen=True, slots=True)

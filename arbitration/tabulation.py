@@ -17,6 +17,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from arbitration.arithmetic import Plain, comparison
@@ -27,6 +28,7 @@ from arbitration.rules import Language, Program
 
 Kind: TypeAlias = Literal["value", "age", "contains", "presence", "outcome"]
 
+_MOST_REMEMBERED = 20_000
 MOST_ASKED = 200_000
 """Evaluations for the tables of one catalog, some 8 µs each."""
 MOST_TERMS = 16
@@ -100,19 +102,41 @@ def ordered(variable: Variable, types: Mapping[str, str]) -> bool:
     )
 
 
+@lru_cache(maxsize=8)
+def tabulator_of(language: Language) -> Tabulator:
+    """The tabulator of a language; what it has tabulated need not be again in the next catalog."""
+    return Tabulator(language)
+
+
 class Tabulator:
-    """Tabulates the rules of one catalog."""
+    """Tabulates the rules of a language."""
 
     def __init__(self, language: Language) -> None:
         self._language = language
         self._types = language.types
         self._tables: dict[str, tuple[Table, Table]] = {}
+        self._terms_of: dict[str, Terms] = {}
         self._left = MOST_ASKED
         self.comparisons: dict[str, Plain] = {}
         """Those of plain arithmetic, by their text."""
 
+    def begin(self) -> None:
+        """Begins with another catalog: for each there is a bound to what is asked of the runtime."""
+        self._left = MOST_ASKED
+        if len(self._terms_of) > _MOST_REMEMBERED:
+            self._terms_of.clear()
+            self._tables.clear()
+
     def tabulate(self, program: Program) -> Terms:
         """The terms of a rule, as far as it can be tabulated."""
+        found = self._terms_of.get(program.text)
+        if found is None:
+            found = self._tabulated(program)
+            if self._left >= 0:  # else another time it may be more
+                self._terms_of[program.text] = found
+        return found
+
+    def _tabulated(self, program: Program) -> Terms:
         try:
             node = tree(program.expression.serialize())
         except TooDeep:

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from liquid import BoundTemplate
 from liquid.exceptions import LiquidError, ResourceLimitError
+from liquid.static_analysis import TemplateAnalysis
 
 from arbitration.catalog.compile import CompiledCatalog
 from arbitration.catalog.problems import Path, Problem, Source, caret
@@ -52,6 +54,7 @@ def _parsed(content: Mapping[str, str], kinds: Mapping[str, str]) -> dict[str, T
     return {name: _template(text, kinds[name]) for name, text in content.items()}
 
 
+@lru_cache(maxsize=4_096)  # most of a new catalog is as it was in the one before
 def _template(text: str, kind: str) -> Template:
     if "{{" not in text and "{%" not in text:
         return text
@@ -121,16 +124,11 @@ def template_problems(
         if len(text) > LONGEST:
             yield _problem(source, path, "template", f"a text has at most {LONGEST} characters", text, 0)
             continue
-        try:
-            template = env.from_string(text)
-            analysis = template.analyze(include_partials=False)
-        except LiquidError as error:
-            index = error.token.start_index if error.token is not None else 0
-            yield _problem(source, path, "template", str(error.message or error), text, index)
+        read = _read(text, "html" if kind == "html" else "text")
+        if isinstance(read[0], str):
+            yield _problem(source, path, "template", read[0], text, read[1])
             continue
-        except RecursionError:
-            yield _problem(source, path, "template", "nested too deeply", text, 0)
-            continue
+        template, analysis = read
         for name, spans in analysis.filters.items():
             if name not in env.filters:
                 yield _problem(source, path, "template", f"unknown filter '{name}'", text, spans[0].index)
@@ -141,6 +139,18 @@ def template_problems(
                     yield _problem(source, path, "template_name", message, text, place.span.index)
         if _works_too_much(template, declared):
             yield _problem(source, path, "template_cost", "does too much work", text, 0)
+
+
+@lru_cache(maxsize=4_096)
+def _read(text: str, kind: str) -> tuple[BoundTemplate, TemplateAnalysis] | tuple[str, int]:
+    """A template and what it names; or what is wrong with it, and at which character."""
+    try:
+        template = ENVIRONMENTS[kind].from_string(text)
+        return template, template.analyze(include_partials=False)
+    except LiquidError as error:
+        return str(error.message or error), error.token.start_index if error.token is not None else 0
+    except RecursionError:
+        return "nested too deeply", 0
 
 
 _SAMPLES: dict[str, Any] = {"bool": True, "int": 10, "double": 10.0, "string": "Ten letters"}

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from pydantic import ValidationError
 
 from arbitration.catalog.compile import CompiledCatalog, canonical, compile_catalog, compile_document
+from arbitration.catalog.model import Catalog
 from arbitration.catalog.problems import Problem, Source
 from arbitration.catalog.validate import check
 from arbitration.errors import CatalogError
@@ -58,8 +60,17 @@ def check_path(path: Path) -> tuple[Published, bytes]:
 
 
 def load_published(version: str, document: bytes) -> Published:
-    """The catalog stored as `version`. Raises CatalogError if this code cannot serve it any more."""
-    return _publish(compile_document(_as_it_was(orjson.loads(document)), version))
+    """The catalog stored as `version`. Raises CatalogError if this code cannot serve it any more.
+
+    It was checked when it was published. That takes most of the time, and is done again only where this code
+    cannot read it: to say why.
+    """
+    stored = _as_it_was(orjson.loads(document))
+    try:
+        compiled = compile_catalog(Catalog.model_validate(stored), version)
+    except (ValidationError, AssertionError, LookupError):
+        compiled = compile_document(stored, version)
+    return _publish(compiled)
 
 
 def _as_it_was(document: dict[str, Any]) -> dict[str, Any]:

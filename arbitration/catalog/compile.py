@@ -42,7 +42,7 @@ from arbitration.errors import CatalogError
 from arbitration.facts import Declared, declarations
 from arbitration.features import Encoder
 from arbitration.index import Index
-from arbitration.rules import Language, Program, Rules
+from arbitration.rules import Program, Rules, language_of
 from arbitration.worth import Worth, worth_of
 
 Longs = npt.NDArray[np.int64]
@@ -201,7 +201,7 @@ def compile_document(document: Mapping[str, object], published_as: str | None = 
 def compile_catalog(catalog: Catalog, published_as: str | None = None) -> CompiledCatalog:
     """Compiles a catalog that `arbitration.catalog.validate.check` has passed."""
     declared = declarations(catalog)
-    programs = Programs(Language(declared))
+    programs = Programs(language_of(declared))
     policies = {policy.id: policy for policy in catalog.policies or (DEFAULT_POLICY,)}
     groups = {group.id: group for group in catalog.groups}
     channels = {channel.id: channel for channel in catalog.channels}

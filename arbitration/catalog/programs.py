@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from arbitration.index import Index
 from arbitration.rules import Language, Program
-from arbitration.tabulation import Tabulator, Terms
+from arbitration.tabulation import Terms, tabulator_of
 
 
 class Programs:
@@ -17,7 +17,8 @@ class Programs:
         self.clauses: dict[str, Program] = {}
         self.values: dict[str, Program] = {}
         self._numbers: dict[tuple[bool, str], int] = {}
-        self._tabulator = Tabulator(language)
+        self._tabulator = tabulator_of(language)
+        self._tabulator.begin()
         self._terms: dict[int, Terms] = {}
 
     def clause(self, text: str) -> int:

@@ -16,7 +16,7 @@ from arbitration.catalog import cost, references
 from arbitration.catalog.model import Catalog, FactType
 from arbitration.catalog.problems import Path, Problem, Source, caret
 from arbitration.facts import Declared, declarations
-from arbitration.rules import Language
+from arbitration.rules import Language, language_of
 
 _SECTIONS = {
     name: TypeAdapter(field.annotation.__args__[0])
@@ -55,7 +55,7 @@ def check(source: Source) -> Check:
     )
     declared = declarations(catalog)
     problems += [source.problem("too_many", (name,), message) for name, message in cost.too_many(catalog)]
-    problems += _check_rules(source, Language(declared, unknown), declared)
+    problems += _check_rules(source, language_of(declared, unknown), declared)
     sound = None if problems else Catalog.model_validate(dict(source.document))
     return Check(sound, tuple(problems), declared, unknown)
 

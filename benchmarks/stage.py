@@ -129,7 +129,7 @@ class Caller(asyncio.Protocol):
         self._answer = asyncio.get_running_loop().create_future()
         self.sent += 1
         self._transport.write(
-            f"{method} {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n"
+            f"{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
             f"content-length: {len(content)}\r\n\r\n".encode()
             + content
         )

@@ -82,7 +82,7 @@ def store(kind: str, directory: Path) -> Iterator[tuple[str, str]]:
     if kind == "SQLite":
         yield (
             f"sqlite:{directory / 'store.db'}",
-            f"SQLite {sqlite3.sqlite_version}: synchronous FULL, {where}",
+            f"SQLite {sqlite3.sqlite_version}: synced before each answer, {where}",
         )
         return
     cluster = Cluster(directory)

@@ -9,17 +9,11 @@ from datetime import UTC, datetime
 from functools import reduce
 from itertools import pairwise
 from operator import and_, or_
-from types import NoneType
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from arbitration.arithmetic import Plain, Unsure
 from arbitration.rules import Case
 from arbitration.tabulation import EARLIEST, LATEST, REACH, Table, Variable, ordered
-
-Places = npt.NDArray[np.intp]
 
 _PYTHON = {"bool": bool, "int": int, "double": float, "string": str, "timestamp": datetime, "strings": tuple}
 
@@ -149,22 +143,3 @@ class _Spans:
             self._tree[2 * node] |= self._tree[node]
             self._tree[2 * node + 1] |= self._tree[node]
         return self._tree[self._size : self._size + self._places]
-
-
-def places_of(column: Column, cases: Sequence[Case]) -> Places:
-    """Which row is each customer's."""
-    fact, kind, _ = column.variable
-    values = [case.facts.get(fact) for case in cases]
-    plain = {column.type, NoneType}
-    if kind != "value" or column.type is datetime or not plain.issuperset(map(type, values)):
-        return np.array([column.place(case) for case in cases], dtype=np.intp)
-    if not column.in_order:
-        places = {value: place for place, value in enumerate(column.cuts)}
-        places[None] = column.unknown - 1
-        return np.array([places.get(value, len(column.cuts)) for value in values], dtype=np.intp)
-    missing = [number for number, value in enumerate(values) if value is None]
-    for number in missing:
-        values[number] = column.type()
-    found = np.searchsorted(np.array(column.cuts), np.array(values), side="right")
-    found[missing] = column.unknown - 1
-    return found

@@ -15,19 +15,17 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from arbitration.arithmetic import Plain, Unsure
-from arbitration.columns import column_of, places_of
+from arbitration.columns import column_of
 from arbitration.rules import Case, Program
 from arbitration.tabulation import Table, Terms, Variable
 
 Bools = npt.NDArray[np.bool_]
-Bytes = npt.NDArray[np.uint8]
 
 MOST_BYTES = 64 * 2**20
 """Of the rows of one index. Clauses on the facts that would need more are left to the runtime."""
@@ -68,8 +66,8 @@ class Index:
                     for variable, table in term.items():
                         entries[variable].append((table, True, 1 << (self.size + len(alternatives))))
                     alternatives.append(bits)
-        self._width = self.size + len(alternatives)
-        full = (1 << self._width) - 1
+        width = self.size + len(alternatives)
+        full = (1 << width) - 1
         self._begin = full & ~never
         self._ruling = tuple(full & ~bits for bits in alternatives)
         self._left_over = tuple((clause, self._needing[clause]) for clause in left_over)
@@ -178,30 +176,6 @@ class Index:
                     odd.append(column.variable.fact)
         return self._finished(left, odd, case)
 
-    def holding_together(self, cases: Sequence[Case]) -> Bools:
-        """The same for many customers, as bool (customers, lists)."""
-        if not self.size or not all(self._tells(case.now) for case in cases):
-            return np.array([self.unpacked(self.holding(case)) for case in cases], dtype=np.bool_).reshape(
-                len(cases), self.size
-            )
-        begin = _bytes([self._begin, self._of_objectors], self._width)
-        left = begin[[int(case.objects) for case in cases]]
-        odd: dict[int, list[str]] = defaultdict(list)
-        for column, rows in zip(self.columns, self._matrices, strict=True):
-            places = places_of(column, cases)
-            left &= rows[places]
-            for number in np.flatnonzero(places == column.unknown).tolist():
-                odd[number].append(column.variable.fact)
-        bits = np.unpackbits(left, axis=1, count=self._width, bitorder="little").view(np.bool_)
-        found = bits[:, : self.size]
-        for number, ruling in enumerate(self._ruling):
-            pending = np.flatnonzero(bits[:, self.size + number])
-            found[pending] &= self.unpacked(ruling & ((1 << self.size) - 1))
-        for number in range(len(cases)) if self._left_over else odd:
-            packed = int.from_bytes(np.packbits(found[number], bitorder="little").tobytes(), "little")
-            found[number] = self.unpacked(self._finished(packed, odd.get(number, ()), cases[number]))
-        return found
-
     def unpacked(self, bits: int) -> Bools:
         """The bits of `holding` as bool (lists,), of the caller's own."""
         packed = np.frombuffer(bits.to_bytes((self.size + 7) // 8, "little"), np.uint8)
@@ -231,10 +205,6 @@ class Index:
                 left &= ~bits
         return left
 
-    @cached_property
-    def _matrices(self) -> tuple[Bytes, ...]:
-        return tuple(_bytes(column.rows, self._width) for column in self.columns)
-
 
 def _needing(lists: Sequence[Collection[int]]) -> dict[int, int]:
     """The lists that need each clause, as bits."""
@@ -261,9 +231,3 @@ def _kept(found: Sequence[Terms], width: int) -> set[Variable]:
         if room >= 0:
             kept.add(variable)
     return kept
-
-
-def _bytes(rows: Sequence[int], width: int) -> Bytes:
-    length = (width + 7) // 8
-    packed = b"".join(row.to_bytes(length, "little") for row in rows)
-    return np.frombuffer(packed, np.uint8).reshape(len(rows), length)

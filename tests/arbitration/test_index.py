@@ -1,4 +1,4 @@
-"""Rules as bitmaps are rules one by one: for each list of them and each customer, alone and together."""
+"""Rules as bitmaps are rules one by one: for each list of them and each customer."""
 
 from __future__ import annotations
 
@@ -199,9 +199,6 @@ def check_bitmaps(
     cases = [Case(rules, facts, now, objects) for facts, objects, now in customers]
     wanted = [expected(rules, lists, texts, case) for case in cases]
     assert [found.unpacked(found.holding(case)).tolist() for case in cases] == wanted
-    together = found.holding_together([Case(rules, facts, now, objects) for facts, objects, now in customers])
-    assert together.shape == (len(cases), len(lists))
-    assert together.tolist() == wanted
 
 
 @settings(max_examples=60, deadline=None)
@@ -309,9 +306,6 @@ def test_next_to_every_constant(kind: str) -> None:
         cases += [Case(rules, {fact: each}, FAR_NOW) for each in aged(FAR_NOW)]
     wanted = [expected(rules, lists, texts, case) for case in cases]
     assert [found.unpacked(found.holding(case)).tolist() for case in cases] == wanted
-    assert found.holding_together(cases).tolist() == wanted
-    near = [case for case in cases if case.now == NOW]
-    assert found.holding_together(near).tolist() == wanted[: len(near)]
 
 
 OF_ANY_TYPE = (
@@ -342,8 +336,6 @@ def test_a_value_of_another_type_is_as_the_runtime_takes_it() -> None:
     cases = [Case(rules, facts, NOW) for facts in ODD_FACTS]
     wanted = [expected(rules, lists, texts, case) for case in cases]
     assert [found.unpacked(found.holding(case)).tolist() for case in cases] == wanted
-    assert found.holding_together(cases).tolist() == wanted
-    assert [found.holding_together([case]).tolist() for case in cases] == [[each] for each in wanted]
 
 
 @given(st.data())

@@ -82,7 +82,8 @@ def column_of(
 ) -> Column:
     """`entries`: (table, truth, bits): where the table comes to `truth`, these bits are cleared."""
     in_order = ordered(variable, types)
-    cuts = sorted({cut for table, _, _ in entries for cut in table.cuts})
+    # An outcome is true or false, whether or not a table tells the two apart.
+    cuts = [False] if plain is not None else sorted({cut for table, _, _ in entries for cut in table.cuts})
     at = {cut: place for place, cut in enumerate(cuts)}
     spans = _Spans(len(cuts) + 1)
     missing = 0

@@ -42,7 +42,7 @@ _CEL_TYPES = {
     "timestamp": cel.Type.TIMESTAMP,
     "strings": cel.Type.List(cel.Type.STRING),
 }
-_MOST_REMEMBERED = 20_000
+_MOST_REMEMBERED = 5_000
 _NUMBERS = (cel.Type.INT, cel.Type.DOUBLE, cel.Type.UINT)
 _STRING = (
     r"""(?:[rR][bB]?|[bB][rR])(?:"[^"\n]*"|'[^'\n]*')|"""
@@ -140,10 +140,13 @@ class Language:
         """The type of every fact, and of `now`."""
         self._env = cel.NewEnv(variables=variables, extensions=[ext_strings.ExtStrings(), ext_math.ExtMath()])
 
+    @property
+    def full(self) -> bool:
+        """Whether it has compiled so much, some 10 KB each, that another should take its place."""
+        return len(self._compiled) > _MOST_REMEMBERED
+
     def compile(self, text: str, wanted: Wanted = "bool") -> Program | list[RuleProblem]:
         """A program whose result is of the type `wanted` (`number`: int or double), or what is wrong."""
-        if len(self._compiled) > _MOST_REMEMBERED:
-            self._compiled.clear()
         found = self._compiled.get((text, wanted))
         if found is None:
             found = self._compiled[text, wanted] = self._compile(text, wanted)
@@ -191,10 +194,15 @@ class Language:
 def language_of(declared: Mapping[str, Declared], unknown: Iterable[str] = ()) -> Language:
     """As `Language`, but one for all catalogs that declare the same: most rules of a new catalog are those of
     the one before, and are compiled already."""
-    return _language(tuple((name, fact.type) for name, fact in declared.items()), tuple(unknown))
+    types = tuple((name, fact.type) for name, fact in declared.items())
+    found = _language(types, tuple(unknown))
+    if not found.full:
+        return found
+    _language.cache_clear()  # who uses it still has it
+    return _language(types, tuple(unknown))
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=2)
 def _language(types: tuple[tuple[str, FactType], ...], unknown: tuple[str, ...]) -> Language:
     return Language({name: Declared(type) for name, type in types}, unknown)
 

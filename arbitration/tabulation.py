@@ -28,7 +28,6 @@ from arbitration.rules import Language, Program
 
 Kind: TypeAlias = Literal["value", "age", "contains", "presence", "outcome"]
 
-_MOST_REMEMBERED = 20_000
 MOST_ASKED = 200_000
 """Evaluations for the tables of one catalog, some 8 µs each."""
 MOST_TERMS = 16
@@ -102,7 +101,7 @@ def ordered(variable: Variable, types: Mapping[str, str]) -> bool:
     )
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=2)
 def tabulator_of(language: Language) -> Tabulator:
     """The tabulator of a language; what it has tabulated need not be again in the next catalog."""
     return Tabulator(language)
@@ -123,9 +122,6 @@ class Tabulator:
     def begin(self) -> None:
         """Begins with another catalog: for each there is a bound to what is asked of the runtime."""
         self._left = MOST_ASKED
-        if len(self._terms_of) > _MOST_REMEMBERED:
-            self._terms_of.clear()
-            self._tables.clear()
 
     def tabulate(self, program: Program) -> Terms:
         """The terms of a rule, as far as it can be tabulated."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
+from weakref import WeakValueDictionary
 
 from liquid import BoundTemplate
 from liquid.exceptions import LiquidError, ResourceLimitError
@@ -54,12 +54,18 @@ def _parsed(content: Mapping[str, str], kinds: Mapping[str, str]) -> dict[str, T
     return {name: _template(text, kinds[name]) for name, text in content.items()}
 
 
-@lru_cache(maxsize=4_096)  # most of a new catalog is as it was in the one before
 def _template(text: str, kind: str) -> Template:
     if "{{" not in text and "{%" not in text:
         return text
-    template = ENVIRONMENTS[kind].from_string(text)
-    return filling(template) or template
+    found = _SHARED.get((text, kind))
+    if found is None:
+        template = ENVIRONMENTS[kind].from_string(text)
+        found = _SHARED[text, kind] = filling(template) or template
+    return found
+
+
+# Most of a new catalog is as it was in the one before. None is kept that no catalog has.
+_SHARED: WeakValueDictionary[tuple[str, str], Filling | BoundTemplate] = WeakValueDictionary()
 
 
 class Renderer:
@@ -141,7 +147,6 @@ def template_problems(
             yield _problem(source, path, "template_cost", "does too much work", text, 0)
 
 
-@lru_cache(maxsize=4_096)
 def _read(text: str, kind: str) -> tuple[BoundTemplate, TemplateAnalysis] | tuple[str, int]:
     """A template and what it names; or what is wrong with it, and at which character."""
     try:

@@ -50,7 +50,7 @@ class _Output:
 class Filling:
     """A template that only fills in. `template`: the same, for the engine."""
 
-    __slots__ = ("_escapes", "_parts", "template")
+    __slots__ = ("__weakref__", "_escapes", "_parts", "template")
 
     def __init__(self, template: BoundTemplate, parts: tuple[str | _Output, ...]) -> None:
         self.template = template

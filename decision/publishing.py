@@ -67,10 +67,9 @@ def load_published(version: str, document: bytes) -> Published:
     """
     stored = _as_it_was(orjson.loads(document))
     try:
-        compiled = compile_catalog(Catalog.model_validate(stored), version)
+        return _publish(compile_catalog(Catalog.model_validate(stored), version))
     except (ValidationError, AssertionError, LookupError):
-        compiled = compile_document(stored, version)
-    return _publish(compiled)
+        return _publish(compile_document(stored, version))
 
 
 def _as_it_was(document: dict[str, Any]) -> dict[str, Any]:

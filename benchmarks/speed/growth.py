@@ -61,13 +61,16 @@ async def by_customers(
     return {count: times[str(count)] for count in counts}
 
 
+_LONG_KNOWN = 30
+
+
 async def by_history(
     directory: Path, made: World, lengths: Sequence[int], rounds: int, tick: Tick
 ) -> dict[int, Times]:
     """A decision, by how many decisions were made for the customer before, over 700 days. All have had three
-    contacts with each of three actions today, so that the same is held back of all."""
-    # Enough customers that what is decided here does not make a short history a long one.
-    sizes = {length: max(5, min(rounds, 2_000 // length)) for length in lengths}
+    contacts with each of three actions today, and there are as many customers of each length: what is decided
+    here holds back as much of all."""
+    sizes = dict.fromkeys(lengths, min(rounds, _LONG_KNOWN))
     people = customers(sum(sizes.values()), seed=12, now=utc_now())
     waiting = iter(people)
     async with serving(directory, made, people) as service:

@@ -389,3 +389,27 @@ def compiled(text: str) -> Program:
     found = Language(DECLARED).compile(text)
     assert isinstance(found, Program), found
     return found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "customer.d < customer.e || !(customer.d < customer.e)",
+        "customer.d * 2.0 < customer.e ? true : true",
+        "customer.d < customer.e ? customer.s.startsWith('a') : customer.b",
+    ],
+)
+def test_an_outcome_that_no_other_rule_asks_about(text: str) -> None:
+    """Alone in its index, since another rule about the same outcome would cut it in two."""
+    lists = [frozenset([0])]
+    found, rules = built([text], lists)
+    known: Facts = {"customer.s": "abc", "customer.b": True}
+    facts: list[Facts] = [
+        known | {"customer.d": 1.0, "customer.e": 2.0},
+        known | {"customer.d": 3.0, "customer.e": 2.0},
+        known | {"customer.d": 3.0},
+    ]
+    cases = [Case(rules, each, NOW) for each in facts]
+    wanted = [expected(rules, lists, [text], case) for case in cases]
+    assert [found.unpacked(found.holding(case)).tolist() for case in cases] == wanted
+    assert [True] in wanted

@@ -173,13 +173,13 @@ async def faults(service: Service) -> set[int]:
         async def fails(*_: Any, error: BaseException = error, **__: Any) -> Any:
             raise error
 
-        for part, name in ((service.context.overview, "history"), (service.context.store, "resolve")):
+        for part, name in ((service.context.overview, "history"), (service.context.store, "situation")):
             setattr(part, name, fails)
         found.append(await service.client.get(f"/v1/customers/{CUSTOMER}/history"))
         asked = asking(None, identity={"type": "email", "value": IDENTITY})
         found.append(await service.client.post("/v1/decisions", json=asked))
         found.append(await service.client.post("/v1/decisions:batch", json={"requests": [asked]}))
-        for part, name in ((service.context.overview, "history"), (service.context.store, "resolve")):
+        for part, name in ((service.context.overview, "history"), (service.context.store, "situation")):
             delattr(part, name)
         repeated = FaultLog(log, "it failed", every=0)
         repeated.fault(error)

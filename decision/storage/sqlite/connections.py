@@ -116,7 +116,7 @@ class Connections:
             try:
                 found: list[Row] = connection.execute(sql, parameters).fetchall()
                 return found[0]
-            except sqlite3.OperationalError:  # it waits for nobody; the other may
+            except sqlite3.Error:  # it waits for nobody; the other may, and says what is wrong
                 pass
         return self._read(sql, parameters)[0]
 

@@ -100,7 +100,9 @@ class Writer:
         self._copying: asyncio.Future[int | None] | None = None
         self._copied = False
         self._long_log = _LONG_LOG
-        self._faults = FaultLog(logger, f"writing to {self._path} failed, nothing of the batch was kept")
+        self._faults = FaultLog(
+            logger, f"writing to {self._path} failed, nothing of the batch was acknowledged"
+        )
         self._aside: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         # A daemon, so that a program that forgot to close can still end: what was acknowledged is on disk.
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
@@ -260,17 +262,17 @@ class Writer:
             self._copying.add_done_callback(self._log_copied)
         self._next()  # before those that were answered go on: the disk is not to wait for them
 
-    def _failed(self, batch: list[_Task], error: Exception) -> None:
+    def _failed(self, batch: list[_Task], error: Exception, came: str = "was not committed") -> None:
         self._lent = False
         self._faults.fault(error)
         self._locked_out = _locked(error)
         self._disconnect()  # undoes the transaction; the next batch starts on a fresh connection
-        self._answer(batch, [_Outcome(None, _unavailable(error)) for _ in batch])
+        self._answer(batch, [_Outcome(None, _unavailable(error, came)) for _ in batch])
         self._loop.call_soon(self._next)
 
     def _doubt(self, batch: list[_Task], error: OSError) -> None:
         self._in_doubt = True
-        self._failed(batch, error)
+        self._failed(batch, error, "was committed, and may not be on the disk")
 
     def _answer(self, batch: Sequence[_Task], outcomes: Sequence[_Outcome]) -> None:
         self._in_hand = []
@@ -400,8 +402,8 @@ def _locked(error: Exception) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
-def _unavailable(cause: Exception) -> StoreUnavailable:
+def _unavailable(cause: Exception, came: str) -> StoreUnavailable:
     # One for each waiter: an exception raised in several tasks would collect all their tracebacks.
-    error = StoreUnavailable(f"the write was not committed: {cause}")
+    error = StoreUnavailable(f"the write {came}: {cause}")
     error.__cause__ = cause
     return error

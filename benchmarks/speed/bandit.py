@@ -103,8 +103,8 @@ def run(smoke: bool, progress: Progress) -> Section:
             """MABWiser states an expectation per arm and no probabilities; LinTS draws one for each. VW
             states probabilities. Ours are exact, of the strategy named, and from the customer's x.""",
             """VW is told of a customer by a line of text, and of the arms by text as well or by examples that
-            were parsed once. It learns from each event by itself, with the lines of all arms; for the table of
-            choosing it was trained with the line of the arm that was shown and that of one other, as only its
+            were parsed once. It learns from each event by itself, with the lines of all arms; for the table
+            of choosing it was trained with the line of the arm shown and of one other, as only its
             size matters there.""",
         ),
     )

@@ -23,14 +23,14 @@ Indices = npt.NDArray[np.intp]
 
 _Z = 6.0  # beyond ±6 deviations lies 1e-9 of a Normal
 _OFF = 2e-8  # how far off they may be; one alone is met now and then by errors that cancel
-_VERY_FEW, _FEW = 12, 48
+_VERY_FEW, _FEW, _MANY = 12, 48, 256
 _LEAST = 1e-300  # of what is divided by
 _NARROWEST = 1e-9
 _LOOKED_AT = 32
 _LOOK = np.linspace(0, 1, 33) ** 2
 _PANELS = {
     count: (nodes, weights / math.sqrt(2 * math.pi))
-    for count in (12, 20, 32, 40, 64)
+    for count in (10, 12, 20, 32, 40, 64)
     for nodes, weights in [np.polynomial.legendre.leggauss(count)]
 }
 # Between these levels of its distribution lies the greatest of all, and of those that may be left at the end.
@@ -130,7 +130,9 @@ def _panel(count: int, finer: bool) -> tuple[Floats, Floats]:
     nothing."""
     if finer:
         return _PANELS[64 if count <= _FEW else 32]
-    return _PANELS[40 if count <= _VERY_FEW else 20 if count <= _FEW else 12]
+    if count > _FEW:  # the more there are, the smoother is what they have in common
+        return _PANELS[12 if count <= _MANY else 10]
+    return _PANELS[40 if count <= _VERY_FEW else 20]
 
 
 def _edges_of_few(mean: Floats, sd: Floats, removed: int) -> Floats:

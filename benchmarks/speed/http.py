@@ -48,7 +48,7 @@ class Sizes:
     every: float
 
 
-FULL = Sizes(("SQLite", "PostgreSQL"), (100, 1_000), 50_000, 3, 1.5, 4, 6.0, 3, 2.0)
+FULL = Sizes(("SQLite", "PostgreSQL"), (100, 1_000), 30_000, 2, 1.5, 4, 5.0, 2, 2.5)
 SMOKE = Sizes(("SQLite",), (20,), 500, 1, 0.2, 1, 0.3, 1, 0.1)
 
 LEAST = {100: 50.0, 1_000: 30.0}

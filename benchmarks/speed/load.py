@@ -234,7 +234,11 @@ class _Drive:
         for descriptor, _ in self._epoll.poll(0):
             connection = self._open[descriptor]
             answer = connection.receive()
-            if answer is not None:
+            if connection in self._free:  # it was idle for too long: nobody waits on it
+                self._free.remove(connection)
+                del self._open[descriptor]
+                connection.socket.close()
+            elif answer is not None:
                 self._under_way -= 1
                 self._judge(connection.request, answer)
                 if answer:

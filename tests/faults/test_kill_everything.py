@@ -1,6 +1,6 @@
 """kill -9 of a worker, the learner, everything, and the database, while callers decide and answer.
 
-pytest tests/faults/test_kill_everything.py            two rounds on PostgreSQL
+pytest tests/faults/test_kill_everything.py            one round on PostgreSQL
 pytest -m long tests/faults/test_kill_everything.py    twenty, on either backend; writes
                                                        benchmarks/results/kill.md, kill_sqlite.md
 """
@@ -145,7 +145,7 @@ async def run(database: Database, size: Size, rounds: int, kinds: list[str], log
 
 
 @pytest.mark.parametrize(
-    ("backend", "rounds"), [("postgres", 2), pytest.param("sqlite", 1, marks=pytest.mark.long)]
+    ("backend", "rounds"), [("postgres", 1), pytest.param("sqlite", 1, marks=pytest.mark.long)]
 )
 async def test_a_kill_loses_nothing(make_database: Made, tmp_path: Path, backend: str, rounds: int) -> None:
     database = await make_database(backend, document(SMALL))

@@ -592,7 +592,7 @@ class Life(RuleBasedStateMachine):
 
 
 FAST = settings(
-    max_examples=10,
+    max_examples=6,
     stateful_step_count=40,
     derandomize=True,
     deadline=None,

@@ -77,7 +77,7 @@ async def answer(service: Service, decisions: dict[str, dict[str, Any]], rng: ra
     assert reply.status_code == 200, reply.text
 
 
-@pytest.mark.parametrize("count", [120, pytest.param(1000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [80, pytest.param(1000, marks=pytest.mark.long)])
 async def test_decisions_replay_byte_for_byte(tmp_path: Path, count: int) -> None:
     path, clock, ids = tmp_path / "replay.db", Clock(), Ids()
     rng, answers = np.random.default_rng(7), random.Random(7)

@@ -33,7 +33,7 @@ def beliefs(seed: int, count: int, likeness: float, narrow: float) -> tuple[Floa
 @example(seed=2607, count=200, likeness=2.0, narrow=0.0, removed=4, best_first=False)
 @given(
     seed=st.integers(0, 10**6),
-    count=st.sampled_from([1, 2, 3, 5, 20, 47, 49, 60, 200]),
+    count=st.sampled_from([1, 2, 3, 5, 20, 47, 49, 60, 200, 400]),
     likeness=st.sampled_from([0.0, 0.5, 2.0]),
     narrow=st.sampled_from([0.0, 0.5, 1.0]),
     removed=st.integers(0, 4),

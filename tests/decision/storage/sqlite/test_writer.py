@@ -1,3 +1,8 @@
+"""The writer: what is answered was committed and synced, whatever happens in between.
+
+In one file, as all of it is about one order of steps.
+"""
+
 from __future__ import annotations
 
 import asyncio

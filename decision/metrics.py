@@ -14,6 +14,7 @@ from bisect import bisect_left
 from collections import Counter as Numbers
 from collections.abc import Iterable, Mapping
 from functools import cache
+from threading import Lock
 from typing import Literal, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -129,6 +130,7 @@ class Counts:
         pid.labels(f"{role}-{os.environ.get(SLOT, '0')}").set(os.getpid())
         self.held = False
         self._noted: list[Counter] = []
+        self._turn = Lock()
         self._settling: list[Seconds | Level] = []
 
     def exposition(self) -> bytes:
@@ -144,10 +146,11 @@ class Counts:
 
     def settle(self) -> None:
         """Counts what was noted."""
-        for counter, number in Numbers(_taken(self._noted)).items():
-            counter.inc(number)
-        for each in self._settling:
-            each.settle()
+        with self._turn:  # who scrapes does so in a thread
+            for counter, number in Numbers(_taken(self._noted)).items():
+                counter.inc(number)
+            for each in self._settling:
+                each.settle()
 
     def _seconds(self, histogram: Histogram) -> Seconds:
         assert isinstance(histogram, _Histogram)
